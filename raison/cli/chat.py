@@ -1,0 +1,95 @@
+"""`raison chat`: problems typed one after the other, or piped in, one a line.
+
+Each problem stands alone: the model was trained on single questions. ^C ends the thinking, and at the prompt the chat.
+Not covered: a conversation with memory.
+"""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+
+from rich.console import Console
+
+from raison.cli.output import console_for, visible
+from raison.cli.session import Asking, fresh_seed, open_reasoner, parsing, prepare, solve, task_name
+from raison.errors import UserError, nearest
+from raison.reasoner import Reasoner
+from raison.tasks.user import ParsingTask
+
+HELP = """\
+  type a problem, such as 3 7 25 -> 46
+  /budget N        thinking tokens (0 = answer at once)
+  /n N             samples of each problem; the first right one is shown
+  /seed N          start again from this seed
+  /temperature T   0 = the likeliest token each time
+  /quit            leave (^D does too)"""
+SETTINGS: dict[str, Callable[[str], float]] = {"budget": int, "n": int, "seed": int, "temperature": float}
+
+
+def command(arguments: Namespace) -> int:
+    asking = Asking(arguments.budget, arguments.n, arguments.temperature, fresh_seed(arguments.seed))
+    prepare(arguments.threads)
+    reasoner, task = open_reasoner(arguments.model)
+    console = console_for(arguments)
+    if sys.stdin.isatty():
+        with suppress(ImportError):
+            import readline  # noqa: F401  # optional: its import gives input() a history; absent on some systems
+        console.print(
+            f"  {task_name(reasoner)}, budget {asking.budget}, seed {asking.seed}; /help tells more", markup=False
+        )
+    Chat(console, reasoner, parsing(task), asking).run()
+    return 0
+
+
+class Chat:
+    """The loop and what it may change between two problems."""
+
+    def __init__(self, console: Console, reasoner: Reasoner, task: ParsingTask, asking: Asking) -> None:
+        self.console, self.reasoner, self.task, self.asking = console, reasoner, task, asking
+
+    def run(self) -> None:
+        """Until /quit, the end of input, or ^C at the prompt."""
+        while True:
+            try:
+                line = input("\n> " if sys.stdin.isatty() else "").strip()
+            except (EOFError, KeyboardInterrupt):
+                self.console.print()
+                return
+            if line in ("/quit", "/q", "/exit"):
+                return
+            try:
+                self.take(line)
+            except UserError as error:
+                self.console.print(f"  {visible(str(error))}", markup=False, soft_wrap=True)
+            except KeyboardInterrupt:
+                self.console.print("  stopped")
+
+    def take(self, line: str) -> None:
+        """One line: a setting, or a problem to solve. Raises UserError for what is neither."""
+        if line.startswith("/"):
+            self._set(line[1:])
+        elif line:
+            problem = self.task.parse(line)
+            if not sys.stdin.isatty():
+                self.console.print(f"\n  {problem.prompt}", markup=False)
+            solve(self.console, self.reasoner, self.task, problem, self.asking)
+            self.asking = self.asking.next()
+
+    def _set(self, words: str) -> None:
+        name, _, value = words.partition(" ")
+        if name in ("help", "h", "?", ""):
+            self.console.print(HELP, markup=False)
+            return
+        if name not in SETTINGS:
+            raise UserError(f"there is no setting /{name}: {nearest(name, [*SETTINGS, 'help', 'quit'])}")
+        try:
+            self.asking = replace(self.asking, **{name: SETTINGS[name](value)})
+        except UserError:
+            raise
+        except ValueError:
+            raise UserError(f"/{name} needs a number, as in /{name} {getattr(self.asking, name)}") from None
+        self.console.print(f"  {name} {getattr(self.asking, name)}")

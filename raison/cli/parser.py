@@ -1,0 +1,170 @@
+"""Every command's arguments. Imports nothing that takes time to load.
+
+Each command has a line of help, an example, and where it makes sense `--json`. Not covered: what the values must be
+beyond their type; the functions that use them say so.
+"""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, RawDescriptionHelpFormatter, _SubParsersAction
+from pathlib import Path
+from typing import TypeAlias
+
+from raison import __version__
+
+Commands: TypeAlias = "_SubParsersAction[ArgumentParser]"
+
+EPILOG = """\
+Start with:  raison demo
+Then:        raison think "3 7 25 -> 46"
+             raison run recipes/quick.toml
+
+Exit codes:  0 done, 1 done and the answer is no, 2 a mistake in what was given, 130 stopped by ^C
+"""
+
+
+def build_parser() -> ArgumentParser:
+    """The parser of the whole command line; `command` holds the name of the module in raison.cli to call."""
+    parser = ArgumentParser(
+        prog="raison",
+        description="DeepSeek-R1's recipe from random weights to a small reasoner, on two CPU cores.",
+        epilog=EPILOG,
+        formatter_class=RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"raison {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _show_commands(commands)
+    _use_commands(commands)
+    _train_commands(commands)
+    _task_commands(commands)
+    return parser
+
+
+def _add(commands: Commands, name: str, help: str, *examples: str) -> ArgumentParser:
+    lines = "\n".join(f"  {example}" for example in examples)
+    return commands.add_parser(
+        name,
+        help=help,
+        description=help[0].upper() + help[1:] + ".",
+        epilog=f"example{'s' if len(examples) > 1 else ''}:\n{lines}",
+        formatter_class=RawDescriptionHelpFormatter,
+    )
+
+
+def _json(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--json", action="store_true", help="print the result as one JSON object, the last line of stdout"
+    )
+
+
+def _threads(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--threads", type=int, default=0, metavar="N", help="threads to compute with (default: all cores)"
+    )
+
+
+def _model(parser: ArgumentParser) -> None:
+    parser.add_argument("--model", type=Path, metavar="PATH", help="a model folder (default: the shipped reasoner)")
+
+
+def _sampling(parser: ArgumentParser) -> None:
+    parser.add_argument("--budget", type=int, default=512, metavar="N", help="thinking budget in tokens (default: 512)")
+    parser.add_argument(
+        "--n", type=int, default=1, metavar="N", help="samples; the first right one is shown (default: 1)"
+    )
+    parser.add_argument(
+        "--seed", type=int, metavar="S", help="the same seed gives the same tokens (default: a new one)"
+    )
+    parser.add_argument("--temperature", type=float, default=1.0, metavar="T", help="0 = the likeliest token each time")
+
+
+def _show_commands(commands: Commands) -> None:
+    demo = _add(commands, "demo", "see the shipped reasoner think, and how thinking pays", "raison demo")
+    _model(demo)
+    demo.add_argument(
+        "--problems", type=int, default=100, metavar="N", help="fresh problems to measure on (default: 100)"
+    )
+    demo.add_argument("--seed", type=int, default=0, metavar="S", help="names the problems (default: 0)")
+    _threads(demo)
+    _json(demo)
+    doctor = _add(
+        commands, "doctor", "show versions, this machine's measured speed, and what is installed", "raison doctor"
+    )
+    _threads(doctor)
+    _json(doctor)
+    spec = _add(
+        commands, "spec", "show a model's parameters, cache and FLOPs without making it",
+        "raison spec r1-671b", "raison spec tiny --context 1024 --json",
+    )  # fmt: skip
+    spec.add_argument("name", help="a preset, such as tiny or r1-671b")
+    spec.add_argument(
+        "--context", type=int, default=4096, metavar="N", help="tokens that FLOPs hold for (default: 4096)"
+    )
+    _json(spec)
+
+
+def _use_commands(commands: Commands) -> None:
+    think = _add(
+        commands, "think", "solve one problem, thinking aloud, and check the answer",
+        'raison think "3 7 25 -> 46"', 'raison think "1 5 8 9 -> 24" --n 8 --budget 256',
+    )  # fmt: skip
+    think.add_argument("problem", help='as its task writes it, such as "3 7 25 -> 46"')
+    chat = _add(
+        commands, "chat", "type problems one after the other", "raison chat", "echo '3 7 25 -> 46' | raison chat"
+    )  # fmt: skip
+    for parser in (think, chat):
+        _model(parser)
+        _sampling(parser)
+        _threads(parser)
+    _json(think)
+
+
+def _train_commands(commands: Commands) -> None:
+    run = _add(
+        commands, "run", "train by a recipe, from random weights to a report and a bill",
+        "raison run recipes/quick.toml", "raison run recipes/countdown.toml --resume",
+    )  # fmt: skip
+    run.add_argument("recipe", type=Path, help="a recipe in TOML")
+    run.add_argument("--resume", action="store_true", help="go on with the newest unfinished run of this very recipe")
+    run.add_argument(
+        "--runs", type=Path, default=Path("runs"), metavar="DIR", help="where run folders go (default: runs)"
+    )
+    run.add_argument("--tensorboard", action="store_true", help="log for TensorBoard too (needs 'raison[tensorboard]')")
+    _threads(run)
+    _json(run)
+    report = _add(commands, "report", "write a run's report.html anew", "raison report runs/quick-20260101-120000")
+    report.add_argument("folder", type=Path, help="a run's folder")
+    _json(report)
+    bench = _add(commands, "bench", "measure speed on this machine", "raison bench train --json")
+    kinds = bench.add_subparsers(dest="bench", required=True, metavar="WHAT")
+    train = _add(
+        kinds, "train", "measure pre-training and one GRPO step, maybe against TRL's",
+        "raison bench train", "raison bench train --against trl --json",
+    )  # fmt: skip
+    train.add_argument("--steps", type=int, default=20, metavar="N", help="steps to time (default: 20)")
+    train.add_argument("--against", choices=["trl"], help="time the same GRPO step there too (needs 'raison[peers]')")
+    _threads(train)
+    _json(train)
+
+
+def _task_commands(commands: Commands) -> None:
+    grade = _add(
+        commands, "grade", "judge one answer: exit code 0 right, 1 wrong, 2 malformed problem",
+        'raison grade countdown "3 7 25 -> 46" "7 * 3 + 25"',
+    )  # fmt: skip
+    grade.add_argument("task", help="a task's name, such as countdown or arithmetic")
+    grade.add_argument("problem", help='as the task writes it, such as "3 7 25 -> 46"')
+    grade.add_argument("answer", help='such as "7 * 3 + 25"')
+    grade.add_argument("--checker", metavar="FILE:NAME", help="judge with a checker of your own")
+    _json(grade)
+    check = _add(
+        commands, "check", "attack a checker before anything is trained on it: exit code 0 no hole, 1 holes",
+        "raison check countdown", "raison check problems.jsonl --checker number", "raison check my_checker.py:check",
+    )  # fmt: skip
+    check.add_argument("task", metavar="TASK", help="a task's name, a .jsonl file, or file.py:name")
+    check.add_argument("--attacks", type=int, default=100_000, metavar="N", help="hostile answers (default: 100000)")
+    check.add_argument(
+        "--seed", type=int, default=0, metavar="S", help="the same seed tries the same ones (default: 0)"
+    )
+    check.add_argument("--checker", metavar="NAME", help="checker of a .jsonl file, or file.py:name for a task")
+    _json(check)

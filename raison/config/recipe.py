@@ -1,0 +1,139 @@
+"""The Recipe: a whole run from random weights to a reasoner, read from TOML and written back resolved.
+
+Checks what no section can alone: names, which stage starts from which, sources and teachers. Not covered: whether tasks
+exist or a tokenizer fits (tasks/catalog.py, train/recipe.py).
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from raison.config.sections import BillSection, EvaluationSection, TaskSection, TrainSection
+from raison.config.stages import SCRATCH, DistillStage, GrpoStage, RejectStage, Stage
+from raison.config.table import parse, to_table
+from raison.errors import UserError, nearest
+from raison.model.spec import PRESETS, ModelSpec, preset
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """One TOML file: the settings at the top, a section for each part, and a `[[stage]]` table for each stage."""
+
+    name: str
+    """Names the run's folder."""
+    seed: int = 0
+    """Everything random follows from it."""
+    model: ModelSpec = PRESETS["tiny"]
+    """A preset's name, or a table with `preset = "tiny"` and any field of ModelSpec."""
+    task: TaskSection
+    """What is learnt."""
+    train: TrainSection = field(default_factory=TrainSection)
+    """How this machine trains."""
+    stages: tuple[Stage, ...] = field(metadata={"key": "stage"})
+    """In the order in which they run."""
+    final: str = ""
+    """Stage whose weights become the run's model; empty = the last one that is not distillation."""
+    evaluation: EvaluationSection = field(default_factory=EvaluationSection)
+    """What stages are judged on."""
+    bill: BillSection = field(default_factory=BillSection)
+    """What the run is charged."""
+
+    def __post_init__(self) -> None:
+        if not self.stages:
+            raise UserError("there is no stage; add at least one [[stage]] table")
+        if self.seed < 0:
+            raise UserError(f"seed is {self.seed}; it must be at least 0")
+        for index, stage in enumerate(self.stages):
+            self._check(stage, self.stages[:index])
+        if not self.final:
+            kept = [stage.name for stage in self.stages if not isinstance(stage, DistillStage)]
+            object.__setattr__(self, "final", (kept or [self.stages[-1].name])[-1])
+        self.stage(self.final)
+
+    def stage(self, name: str) -> Stage:
+        """The stage `name`; raises UserError that names the nearest when there is none."""
+        found = {stage.name: stage for stage in self.stages}
+        if name not in found:
+            raise UserError(f'there is no stage "{name}": {nearest(name, found)}')
+        return found[name]
+
+    def parent(self, stage: Stage) -> Stage | None:
+        """The stage whose final weights `stage` starts from; None = random weights."""
+        if stage.start == SCRATCH:
+            return None
+        if stage.start:
+            return self.stage(stage.start)
+        index = self.stages.index(stage)
+        return self.stages[index - 1] if index else None
+
+    def spec_of(self, stage: Stage) -> ModelSpec:
+        """The shape of the model that `stage` trains: the student's from a distill stage on, else the recipe's."""
+        if isinstance(stage, DistillStage):
+            return stage.student
+        above = self.parent(stage)
+        return self.model if above is None else self.spec_of(above)
+
+    def _check(self, stage: Stage, earlier: tuple[Stage, ...]) -> None:
+        names = {other.name: other for other in earlier}
+        place = f'stage "{stage.name}"'
+        if stage.name in names:
+            raise UserError(f"{place} is there twice; give one of them another name")
+        if stage.start not in ("", SCRATCH, *names):
+            hint = nearest(stage.start, {*names, SCRATCH})
+            raise UserError(f'{place} starts from "{stage.start}", which is no earlier stage: {hint}')
+        if isinstance(stage, DistillStage):
+            self._check_distill(stage, names, place)
+        if isinstance(stage, RejectStage) and not isinstance(names.get(stage.source), GrpoStage):
+            hint = nearest(stage.source, (other.name for other in earlier if isinstance(other, GrpoStage)))
+            raise UserError(f'{place} has the source "{stage.source}", which is no earlier grpo stage: {hint}')
+
+    def _check_distill(self, stage: DistillStage, names: Mapping[str, Stage], place: str) -> None:
+        if stage.teacher not in names:
+            raise UserError(
+                f'{place} has the teacher "{stage.teacher}", which is no earlier stage: {nearest(stage.teacher, names)}'
+            )
+        above = self.parent(stage)
+        if above is not None and self.spec_of(above) != stage.student:
+            raise UserError(f'{place} starts from "{above.name}", whose model has another shape than the student')
+        if stage.student.vocab_size != self.spec_of(names[stage.teacher]).vocab_size:
+            raise UserError(f"{place}: student and teacher must have the same vocab_size, as they share a tokenizer")
+
+
+def parse_recipe(table: Mapping[str, Any]) -> Recipe:
+    """A recipe from nested mappings. Raises UserError that names the key path."""
+    return parse(Recipe, table, shorthands={ModelSpec: _expand_model})
+
+
+def load_recipe(path: Path) -> Recipe:
+    """A recipe from a TOML file. Raises UserError that names the file and the key path."""
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: this is not TOML: {error}") from None
+    try:
+        return parse_recipe(table)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def dump(recipe: Recipe) -> str:
+    """The resolved recipe as TOML, with every default in place; `load_recipe` reads it back to an equal Recipe."""
+    return tomli_w.dumps(to_table(recipe))
+
+
+def _expand_model(value: Any) -> Any:
+    """`"tiny"` and `{preset = "tiny", ...}` as a table of every field."""
+    if isinstance(value, str):
+        return preset(value).to_dict()
+    if not isinstance(value, Mapping) or "preset" not in value:
+        return value
+    rest = {key: item for key, item in value.items() if key != "preset"}
+    return {**preset(str(value["preset"])).to_dict(), **rest}

@@ -1,0 +1,118 @@
+"""The paged latent cache: who holds which page, which pages hold a known prefix, and the numbers themselves.
+
+A page is `page_size` tokens of every layer. Pages are counted by reference: samples of one prompt hold the same
+pages, and only a page that somebody would write while others read it is copied. A full page of a prompt is named by a
+hash of everything up to its end (the chain of vLLM's automatic prefix caching), so that other requests find it; a
+page nobody holds keeps its content until the room is needed, least recently used first. Page 0 is nobody's: rows that
+only pad a batch write there. Not covered: swapping to disk, quantised caches.
+
+Legend: Z layers, G pages, P page size, W cache width, T = G*P tokens.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class PagePool:
+    """Reference counts and names of pages 1 ... count; plain Python, no numbers of the model."""
+
+    def __init__(self, count: int) -> None:
+        self.total = count
+        self.references = np.zeros(count + 1, np.int64)
+        self._free = list(range(count, 0, -1))
+        self._idle: OrderedDict[int, None] = OrderedDict()
+        """Named pages that nobody holds, least recently used first."""
+        self._page_of: dict[bytes, int] = {}
+        self._name_of: dict[int, bytes] = {}
+
+    @property
+    def available(self) -> int:
+        return len(self._free) + len(self._idle)
+
+    def take(self) -> int | None:
+        """A page of one's own; None when every page is held."""
+        if self._free:
+            page = self._free.pop()
+        elif self._idle:
+            page, _ = self._idle.popitem(last=False)
+            del self._page_of[self._name_of.pop(page)]
+        else:
+            return None
+        self.references[page] = 1
+        return page
+
+    def share(self, pages: Iterable[int]) -> None:
+        for page in pages:
+            self.references[page] += 1
+            self._idle.pop(page, None)
+
+    def release(self, pages: Iterable[int]) -> None:
+        for page in pages:
+            self.references[page] -= 1
+            assert self.references[page] >= 0, f"page {page} released more often than taken"
+            if self.references[page] == 0:
+                if page in self._name_of:
+                    self._idle[page] = None
+                else:
+                    self._free.append(page)
+
+    def name(self, page: int, key: bytes) -> None:
+        """Make a full page findable; the first page of a name keeps it."""
+        if key not in self._page_of and page not in self._name_of:
+            self._page_of[key] = page
+            self._name_of[page] = key
+
+    def find(self, keys: Iterable[bytes]) -> list[int]:
+        """Pages of the longest known prefix, in order. They are not held yet: `share` them."""
+        pages = []
+        for key in keys:
+            if key not in self._page_of:
+                break
+            pages.append(self._page_of[key])
+        return pages
+
+    def forget(self) -> None:
+        """Drop every name: the weights that computed these pages are no more."""
+        self._free.extend(self._idle)
+        self._idle.clear()
+        self._page_of.clear()
+        self._name_of.clear()
+
+
+def prefix_keys(ids: Sequence[int], page_size: int, salt: int) -> list[bytes]:
+    """A name for each full page of `ids`: BLAKE2b over the name before it and the page's ids. `salt` tells weights
+    apart.
+    """
+    keys, key = [], salt.to_bytes(8, "little")
+    for start in range(0, len(ids) - page_size + 1, page_size):
+        page = np.asarray(ids[start : start + page_size], np.int64).tobytes()
+        key = hashlib.blake2b(key + page, digest_size=16).digest()
+        keys.append(key)
+    return keys
+
+
+class LatentCache:
+    """The numbers, [Z, G+1, P, W], and their pool."""
+
+    def __init__(self, layers: int, pages: int, page_size: int, width: int, dtype: torch.dtype) -> None:
+        self.page_size = page_size
+        self.pool = PagePool(pages)
+        self.latents_ZGPW = torch.zeros(layers, pages + 1, page_size, width, dtype=dtype)
+
+    def layer_tokens(self, layer: int) -> Tensor:
+        """[T, W]: token t of page g stands at g * P + t."""
+        return self.latents_ZGPW[layer].flatten(0, 1)
+
+    def layer_pages(self, layer: int) -> Tensor:
+        """[G, P*W]: one page per row."""
+        return self.latents_ZGPW[layer].flatten(1)
+
+    def copy(self, source: int, target: int) -> None:
+        self.latents_ZGPW[:, target] = self.latents_ZGPW[:, source]

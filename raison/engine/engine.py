@@ -1,0 +1,308 @@
+"""The engine: prompts in, completions out. A step is three verbs: schedule, run, postprocess.
+
+Shares the trainer's very parameters in fp32; in bf16 it keeps a cast copy that `update_weights` refreshes. Decides
+nothing by itself but two things a model cannot: it writes `</think>` where a thinking budget ran out, and it ends a
+sequence at its limits. Not covered: choosing the next token (sampler.py), who runs when (scheduler.py), serving,
+votes and search.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterator
+from collections.abc import Sequence as Ordered
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+
+from raison.engine.cache import LatentCache
+from raison.engine.runner import Runner, compute_copy, refresh_copy
+from raison.engine.sampler import sample
+from raison.engine.scheduler import Plan, Scheduler
+from raison.engine.sequence import Event, SamplingParams, Sequence, sample_seed
+from raison.engine.slots import GOING, LENGTH, STOP, Slots
+from raison.errors import UserError
+from raison.model.transformer import Transformer
+from raison.records import Completion, FinishReason
+from raison.text.reasoning import Piece, ReasoningStream, first_stop
+from raison.text.tokenizer import Tokenizer
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+REASONS: dict[int, FinishReason] = {STOP: "stop", LENGTH: "length"}
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSettings:
+    """Sizes of an engine; every count is of tokens or sequences."""
+
+    page_size: int = 16
+    cache_tokens: int = 65536
+    max_batch: int = 256
+    prefill_chunk: int = 512
+    """Prompt tokens computed in one step, beside the decoding sequences."""
+    dtype: Literal["fp32", "bf16"] = "fp32"
+
+    def __post_init__(self) -> None:
+        for name in ("page_size", "max_batch", "prefill_chunk"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.cache_tokens < self.page_size:
+            raise UserError(f"cache_tokens is {self.cache_tokens}; one page already holds {self.page_size}")
+        if self.dtype not in DTYPES:
+            raise UserError(f'dtype is "{self.dtype}"; it must be "fp32" or "bf16"')
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """Counters since the engine was made, and what is under way now."""
+
+    running: int
+    waiting: int
+    pages_free: int
+    pages_total: int
+    steps: int
+    prompt_tokens_computed: int
+    prompt_tokens_cached: int
+    tokens_sampled: int
+    preemptions: int
+
+
+class Engine:
+    def __init__(self, model: Transformer, tokenizer: Tokenizer, settings: EngineSettings | None = None) -> None:
+        self.settings = settings = settings or EngineSettings()
+        self.model, self.tokenizer = model, tokenizer
+        pages = settings.cache_tokens // settings.page_size
+        dtype = DTYPES[settings.dtype]
+        spec = model.spec
+        self._longest = min(spec.max_position_embeddings, pages * settings.page_size)
+        blocks = -(-self._longest // settings.page_size)
+        self._slots = Slots(settings.max_batch, self._longest, blocks, tokenizer.think_close, tokenizer.eos)
+        cache = LatentCache(spec.num_hidden_layers, pages, settings.page_size, spec.cache_width, dtype)
+        self._scheduler = Scheduler(self._slots, cache.pool, settings.page_size, settings.prefill_chunk)
+        compute = model if dtype == torch.float32 else compute_copy(model, dtype)
+        self._runner = Runner(compute, self._slots, cache, dtype)
+        self._ids, self._groups = itertools.count(), itertools.count()
+        self._undelivered: list[Event] = []
+        self._steps = self._sampled = 0
+
+    @property
+    def stats(self) -> Stats:
+        scheduler, pool = self._scheduler, self._scheduler.pool
+        return Stats(
+            len(scheduler.running), len(scheduler.waiting), pool.available, pool.total, self._steps,
+            scheduler.computed, scheduler.cached, self._sampled, scheduler.preemptions,
+        )  # fmt: skip
+
+    def submit(self, prompt_ids: Ordered[int], params: SamplingParams, n: int = 1) -> list[int]:
+        """Queue `n` samples of one prompt; their numbers. They share the prompt's pages, and sample i its own seed.
+
+        Raises UserError for an empty prompt, ids outside the vocabulary, or a request that can never fit.
+        """
+        return self._submit(prompt_ids, params, n, loud=True)
+
+    def step(self) -> list[Event]:
+        """Advance every sequence that can be; the tokens that came of it. Empty when there is nothing to do."""
+        events, self._undelivered = self._undelivered, []
+        if self._busy():
+            events += self._step()[0]
+        return events
+
+    def cancel(self, sequence_id: int) -> None:
+        """Stop a sequence and free its pages now; the next step tells its end. An unknown or ended number is no
+        error.
+        """
+        for slot, seq in self._scheduler.running.items():
+            if seq.id == sequence_id:
+                self._cancelled(self._scheduler.finish(slot))
+                return
+        for seq in self._scheduler.waiting:
+            if seq.id == sequence_id:
+                self._scheduler.waiting.remove(seq)
+                self._cancelled(seq)
+                return
+
+    def generate(
+        self,
+        prompts: Ordered[Ordered[int]],
+        params: SamplingParams | Ordered[SamplingParams],
+        n: int = 1,
+        on_step: Callable[[Stats], None] | None = None,
+    ) -> list[list[Completion]]:
+        """Run all prompts to the end; [prompt][sample]. Other sequences under way advance too and keep their events.
+
+        One SamplingParams for many prompts means the same seed for each; `SamplingParams.spread` makes seeds that
+        differ.
+        """
+        each = [params] * len(prompts) if isinstance(params, SamplingParams) else list(params)
+        if len(each) != len(prompts):
+            raise UserError(f"{len(prompts)} prompts but {len(each)} sampling parameters; give one, or one for each")
+        done: dict[int, Completion | None] = {}
+        try:
+            groups = []
+            for prompt, one in zip(prompts, each, strict=True):
+                groups.append(self._submit(prompt, one, n, loud=False))
+                done |= dict.fromkeys(groups[-1])
+            self._drain(done, on_step)
+        finally:
+            for number in [i for i, completion in done.items() if completion is None]:
+                self.cancel(number)
+            self._undelivered = [event for event in self._undelivered if event.sequence_id not in done]
+        return [[completion for i in group if (completion := done[i]) is not None] for group in groups]
+
+    def stream(self, prompt_ids: Ordered[int], params: SamplingParams) -> Iterator[Event]:
+        """One sequence's events as they come; closing the iterator cancels it."""
+        (number,) = self.submit(prompt_ids, params)
+        finished = False
+        try:
+            while not finished:
+                events = self.step()
+                self._undelivered += [event for event in events if event.sequence_id != number]
+                for event in (event for event in events if event.sequence_id == number):
+                    finished = finished or event.finished is not None
+                    yield event
+        finally:
+            if not finished:
+                self.cancel(number)
+                self._undelivered = [event for event in self._undelivered if event.sequence_id != number]
+
+    def update_weights(self) -> None:
+        """Take over the model's changed weights, and forget prefixes that the old ones computed.
+
+        In fp32 the parameters are the model's own and nothing is copied. Sequences under way keep what they have
+        cached.
+        """
+        if self._runner.model is not self.model:
+            refresh_copy(self.model, self._runner.model)
+        self._scheduler.epoch += 1
+        self._scheduler.pool.forget()
+
+    def _submit(self, prompt_ids: Ordered[int], params: SamplingParams, n: int, loud: bool) -> list[int]:
+        prompt = [int(i) for i in prompt_ids]
+        self._check(prompt, params, n)
+        group, now = next(self._groups), time.perf_counter()
+        tags = [i for i in prompt if i in (self.tokenizer.think_open, self.tokenizer.think_close)]
+        thinks = bool(tags) and tags[-1] == self.tokenizer.think_open
+        numbers = list(itertools.islice(self._ids, n))
+        for i, number in enumerate(numbers):
+            told = loud or bool(params.stop)
+            stream = self._stream(thinks, params) if told else None
+            seed = sample_seed(params.seed, i)
+            seq = Sequence(number, prompt, params, seed, group, thinks, bool(tags) and not thinks, stream, loud, now)
+            seq.closed_at = -1 if thinks else 0
+            self._scheduler.waiting.append(seq)
+        return numbers
+
+    def _stream(self, thinks: bool, params: SamplingParams) -> ReasoningStream:
+        return ReasoningStream(self.tokenizer.decode, self.tokenizer.think_close, thinks, params.stop)
+
+    def _check(self, prompt: list[int], params: SamplingParams, n: int) -> None:
+        if n < 1:
+            raise UserError(f"n is {n}; it must be at least 1")
+        if not prompt:
+            raise UserError("the prompt is empty; it needs at least one token")
+        vocabulary = self.model.spec.vocab_size
+        if min(prompt) < 0 or max(prompt) >= vocabulary:
+            raise UserError(f"the prompt has ids outside the vocabulary of {vocabulary}; encode it with this tokenizer")
+        if len(prompt) + params.max_tokens > self._longest:
+            raise UserError(
+                f"{len(prompt)} prompt tokens and max_tokens {params.max_tokens} exceed the {self._longest} tokens that fit; "
+                "lower max_tokens, or raise cache_tokens if the model reaches further"
+            )
+
+    def _busy(self) -> bool:
+        return bool(self._scheduler.running or self._scheduler.waiting)
+
+    def _drain(self, done: dict[int, Completion | None], on_step: Callable[[Stats], None] | None) -> None:
+        while None in done.values():
+            kept: list[Event] = []
+            for event in self._undelivered:
+                if event.sequence_id in done:
+                    done[event.sequence_id] = event.finished
+                else:
+                    kept.append(event)
+            self._undelivered = kept
+            if self._busy():
+                events, silent = self._step()
+                self._undelivered += events
+                done |= silent
+            if on_step is not None:
+                on_step(self.stats)
+
+    @torch.inference_mode()
+    def _step(self) -> tuple[list[Event], dict[int, Completion]]:
+        """Schedule, run, postprocess. Events of the loud sequences, and what the silent ones came to."""
+        plan = self._scheduler.schedule()
+        logits = self._runner.run(plan)
+        self._steps += 1
+        return self._postprocess(plan, logits)
+
+    def _postprocess(self, plan: Plan, logits: torch.Tensor) -> tuple[list[Event], dict[int, Completion]]:
+        self._scheduler.commit(plan)
+        rows = plan.samples
+        if not len(rows):
+            return [], {}
+        tokens, logprobs = sample(logits, self._slots, rows)
+        forced = self._slots.must_close(rows)
+        tokens = np.where(forced, self.tokenizer.think_close, tokens)
+        logprobs = np.where(forced, np.float32(0), logprobs)
+        state = self._slots.append(rows, tokens, logprobs, forced)
+        self._sampled += len(rows)
+        touched = np.flatnonzero((state != GOING) | self._slots.told[rows])
+        return self._tell([(int(rows[i]), int(tokens[i]), int(state[i])) for i in touched])
+
+    def _tell(self, touched: list[tuple[int, int, int]]) -> tuple[list[Event], dict[int, Completion]]:
+        events: list[Event] = []
+        silent: dict[int, Completion] = {}
+        for slot, token, state in touched:
+            seq = self._scheduler.running[slot]
+            piece, state = self._read(seq, token, state)
+            completion = None
+            if state != GOING:
+                completion = self._complete(self._scheduler.finish(slot), REASONS[state])
+            if seq.loud:
+                events.append(Event(seq.id, token, piece.text or None, piece.thinking, completion))
+            elif completion is not None:
+                silent[seq.id] = completion
+        return events, silent
+
+    def _read(self, seq: Sequence, token: int, state: int) -> tuple[Piece, int]:
+        """Feed the sequence's text, if anyone reads it; a stop string ends the sequence."""
+        stream = seq.stream
+        if stream is None:
+            return Piece("", False), state
+        if token == self.tokenizer.eos:
+            return stream.finish(), state
+        piece = stream.push(token)
+        if stream.stopped:
+            return piece, STOP
+        if state != GOING:
+            piece = Piece(piece.text + stream.finish().text, piece.thinking)
+        return piece, state
+
+    def _cancelled(self, seq: Sequence) -> None:
+        completion = self._complete(seq, "cancelled")
+        last = seq.stream.finish() if seq.stream is not None else Piece("", False)
+        self._undelivered.append(Event(seq.id, None, last.text or None, last.thinking, completion))
+
+    def _complete(self, seq: Sequence, reason: FinishReason) -> Completion:
+        ids = seq.generated
+        ended = bool(ids) and ids[-1] == self.tokenizer.eos
+        spoken = len(ids) - ended
+        thought = (spoken if seq.closed_at < 0 else seq.closed_at - 1) if seq.thinks else 0
+        begin = spoken if seq.closed_at < 0 else seq.closed_at
+        thinking, tag, answer = (
+            self.tokenizer.decode(part) for part in (ids[:thought], ids[thought:begin], ids[begin:spoken])
+        )
+        answer = answer[: first_stop(answer, seq.params.stop)]
+        now = time.perf_counter()
+        first = (seq.first_token or now) - seq.submitted
+        return Completion(
+            text=thinking + tag + answer, thinking=thinking, answer=answer,
+            token_ids=tuple(ids), logprobs=tuple(seq.logprobs), finish_reason=reason,
+            prompt_tokens=len(seq.prompt), cached_tokens=seq.cached or 0,
+            thinking_tokens=thought, answer_tokens=spoken - begin, forced_close=seq.forced,
+            seed=seq.seed, first_token_seconds=first, seconds=now - seq.submitted,
+        )  # fmt: skip

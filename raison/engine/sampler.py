@@ -1,0 +1,83 @@
+"""From logits to tokens: temperature, top-k, top-p, min-p, and noise that a request owns.
+
+The noise of token t is a hash of (seed, t) alone: splitmix64, keyed with the mixed seed, gives 53 bits and one
+uniform number in [0, 1), which is looked up in the distribution's cumulative sum in float64, in the order of the
+vocabulary. What else is in the batch, and how often a sequence was interrupted, changes nothing. Log-probabilities
+are of the whole distribution at the sampling temperature, before the filters, in fp32: what a trainer computes from
+the same weights. Not covered: beams, repetition penalties, grammars.
+
+Legend: N rows, Y vocabulary.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from raison.engine.sequence import GOLDEN
+from raison.engine.slots import Ints, Slots
+
+
+def uniforms(keys: NDArray[np.uint64], counters: Ints) -> NDArray[np.float64]:
+    """splitmix64 as a counter-based generator: number `counters` of each key's stream, in [0, 1)."""
+    z = keys + (counters.astype(np.uint64) + np.uint64(1)) * np.uint64(GOLDEN)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    z = z ^ (z >> np.uint64(31))
+    unit: NDArray[np.float64] = (z >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    return unit
+
+
+def sample(logits_NY: Tensor, slots: Slots, rows: Ints) -> tuple[Ints, NDArray[np.float32]]:
+    """One token for each row and its log-probability."""
+    temperature = slots.temperature[rows]
+    greedy = temperature == 0
+    if (temperature != 1).any():
+        logits_NY = logits_NY / torch.from_numpy(np.where(greedy, np.float32(1), temperature)).unsqueeze(1)
+    logp_NY = logits_NY.log_softmax(-1)
+    probs_NY = _filter(logp_NY.exp(), slots, rows)
+    counters = slots.length[rows] - slots.prompt_length[rows]
+    tokens_N = draw(probs_NY, torch.from_numpy(uniforms(slots.key[rows], counters)))
+    if greedy.any():
+        tokens_N = torch.where(torch.from_numpy(greedy), logits_NY.argmax(-1), tokens_N)
+    logprobs_N = logp_NY.gather(1, tokens_N.unsqueeze(1)).squeeze(1)
+    return tokens_N.numpy(), logprobs_N.numpy()
+
+
+def draw(weights_NY: Tensor, uniform_N: Tensor) -> Tensor:
+    """Inverse of the cumulative distribution, in float64; a token of weight 0 is never drawn. Weights need not sum to
+    1.
+    """
+    cumulative_NY = weights_NY.cumsum(-1, dtype=torch.float64)
+    total_N1 = cumulative_NY[:, -1:]
+    target_N1 = torch.minimum(uniform_N.unsqueeze(1) * total_N1, torch.nextafter(total_N1, torch.zeros_like(total_N1)))
+    return torch.searchsorted(cumulative_NY, target_N1, right=True).squeeze(1)
+
+
+def _filter(probs_NY: Tensor, slots: Slots, rows: Ints) -> Tensor:
+    top_k, top_p, min_p = slots.top_k[rows], slots.top_p[rows], slots.min_p[rows]
+    asked = np.flatnonzero((top_k > 0) | (top_p < 1) | (min_p > 0))
+    if not len(asked):
+        return probs_NY
+    limits = (torch.from_numpy(values[asked]).unsqueeze(1) for values in (top_k, top_p, min_p))
+    chosen = torch.from_numpy(asked)
+    return probs_NY.index_copy(0, chosen, filter_probs(probs_NY[chosen], *limits))
+
+
+def filter_probs(probs_NY: Tensor, top_k_N1: Tensor, top_p_N1: Tensor, min_p_N1: Tensor) -> Tensor:
+    """Zero what the filters reject, without renormalising; equal probabilities rank in the vocabulary's order.
+
+    top-k keeps the k likeliest (0: all); top-p the fewest of those whose share of them reaches p (Holtzman et al.
+    2020); min-p those of at least p times the likeliest (Nguyen et al. 2024). The likeliest token always stays.
+    """
+    sorted_NY, order_NY = probs_NY.sort(dim=-1, descending=True, stable=True)
+    rank_Y = torch.arange(probs_NY.shape[-1])
+    keep_NY = (rank_Y < top_k_N1) | (top_k_N1 == 0)
+    among_NY = (sorted_NY * keep_NY).double()
+    before_NY = among_NY.cumsum(-1) - among_NY
+    keep_NY &= (before_NY < top_p_N1 * among_NY.sum(-1, keepdim=True)) | (top_p_N1 >= 1)
+    keep_NY &= sorted_NY >= min_p_N1 * sorted_NY[:, :1]
+    keep_NY[:, 0] = True
+    return torch.zeros_like(probs_NY).scatter_(1, order_NY, sorted_NY * keep_NY)

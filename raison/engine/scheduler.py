@@ -1,0 +1,219 @@
+"""Who computes what in the next step: continuous batching with chunked prefill, preemption by recomputing.
+
+Every running sequence that lacks one token decodes; those that lack more prefill in chunks, oldest first, within one
+budget of tokens a step; then the waiting are admitted in the order they came. Samples of one prompt are admitted
+together: the first computes the prompt, the others wait in their slots and hold its pages, then all sample from the
+same logits. When pages run out the youngest sequence is put back to wait and computes its tokens again later. The
+oldest can always have every page, and nothing is accepted that would not fit alone, so that there is always progress.
+Not covered: priorities, fairness by user.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+
+from raison.engine.cache import PagePool, prefix_keys
+from raison.engine.sequence import Sequence
+from raison.engine.slots import Ints, Slots, as_rows
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Tokens [start, stop) of the sequence in `slot`."""
+
+    slot: int
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One step: pages to copy first, slots that compute their last token, chunks of longer runs."""
+
+    copies: tuple[tuple[int, int], ...]
+    decode: Ints
+    chunks: tuple[Chunk, ...]
+    samples: Ints
+    """Slots that receive a token after this step."""
+    sources: Ints
+    """For each of them, the slot whose last computed token gives its logits: its own, or the one it follows."""
+
+
+class Scheduler:
+    def __init__(self, slots: Slots, pool: PagePool, page_size: int, prefill_chunk: int) -> None:
+        self.slots, self.pool = slots, pool
+        self.page_size, self.prefill_chunk = page_size, prefill_chunk
+        self.waiting: deque[Sequence] = deque()
+        self.running: dict[int, Sequence] = {}
+        self.followers: dict[int, list[int]] = {}
+        """Slot that computes a prompt -> slots that wait for it."""
+        self.epoch = 0
+        self.preemptions = self.cached = self.computed = 0
+        self._empty = list(range(slots.capacity - 1, -1, -1))
+        self._copies: list[tuple[int, int]] = []
+
+    def schedule(self) -> Plan:
+        self._copies = []
+        decode = self._grow(self._lacking(one=True))
+        budget = self.prefill_chunk
+        chunks: list[Chunk] = []
+        for slot in self._lacking(one=False).tolist():
+            budget -= self._chunk(slot, budget, chunks)
+        while budget > 0 and self.waiting:
+            slot = self._admit()
+            if slot is None:
+                break
+            budget -= self._chunk(slot, budget, chunks)
+        samples, sources = self._samples(decode, chunks)
+        return Plan(tuple(self._copies), decode, tuple(chunks), samples, sources)
+
+    def commit(self, plan: Plan) -> None:
+        """The plan was run: its tokens are in the cache, and followers whose prompt is complete are free to go."""
+        slots = self.slots
+        self.computed += int((slots.computed[plan.decode] < slots.prompt_length[plan.decode]).sum())
+        slots.computed[plan.decode] += 1
+        for chunk in plan.chunks:
+            slots.computed[chunk.slot] = chunk.stop
+            self.computed += max(0, min(chunk.stop, int(slots.prompt_length[chunk.slot])) - chunk.start)
+            self._name_pages(chunk)
+        if self.followers:
+            for leader in [s for s in self.followers if slots.computed[s] == slots.length[s]]:
+                self._unblock(leader, self.followers.pop(leader))
+
+    def finish(self, slot: int) -> Sequence:
+        """Take a sequence off the batch and give its pages back at once."""
+        seq = self.running.pop(slot)
+        self._inherit(slot)
+        self.slots.save(slot, seq)
+        self.pool.release(self.slots.blocks[slot, : self.slots.pages[slot]].tolist())
+        self._empty.append(slot)
+        return seq
+
+    def _lacking(self, one: bool) -> Ints:
+        """Slots that lack exactly one token in the cache, or more, oldest first."""
+        slots = self.slots
+        missing = slots.length - slots.computed
+        rows = np.flatnonzero(slots.active & ~slots.blocked & ((missing == 1) if one else (missing > 1)))
+        return rows[np.argsort(slots.order[rows])]
+
+    def _samples(self, decode: Ints, chunks: list[Chunk]) -> tuple[Ints, Ints]:
+        complete = np.concatenate((decode, as_rows([c.slot for c in chunks if c.stop == self.slots.length[c.slot]])))
+        if not self.followers:
+            return complete, complete
+        pairs = [(follower, slot) for slot in complete.tolist() for follower in self.followers.get(slot, ())]
+        samples, sources = as_rows(pairs).reshape(-1, 2).T
+        return np.concatenate((complete, samples)), np.concatenate((complete, sources))
+
+    def _grow(self, rows: Ints) -> Ints:
+        """See that each row has a page of its own for its next token; the rows that are still running."""
+        slots = self.slots
+        place = slots.computed[rows] // self.page_size
+        fresh = place >= slots.pages[rows]
+        shared = self.pool.references[slots.blocks[rows, place]] > 1
+        short = rows[fresh | shared]
+        for slot in short.tolist():
+            if slots.active[slot]:
+                self._own_page(slot)
+        return rows[slots.active[rows]] if len(short) else rows
+
+    def _own_page(self, slot: int) -> None:
+        """A new page at the end, or a copy of the last one while others hold it too."""
+        slots, place = self.slots, int(self.slots.computed[slot]) // self.page_size
+        held = int(slots.blocks[slot, place]) if place < slots.pages[slot] else None
+        while held is None or self.pool.references[held] > 1:
+            page = self.pool.take()
+            if page is not None:
+                break
+            victim = int(max(self.running, key=lambda s: self.running[s].id))
+            self._preempt(victim)
+            if victim == slot:
+                return
+        else:
+            return
+        if held is not None:
+            self._copies.append((held, page))
+            self.pool.release([held])
+        slots.blocks[slot, place] = page
+        slots.pages[slot] = place + 1
+
+    def _preempt(self, slot: int) -> None:
+        self.preemptions += 1
+        self.waiting.appendleft(self.finish(slot))
+
+    def _chunk(self, slot: int, budget: int, chunks: list[Chunk]) -> int:
+        start, length = int(self.slots.computed[slot]), int(self.slots.length[slot])
+        stop = min(length, start + budget)
+        if stop > start:
+            chunks.append(Chunk(slot, start, stop))
+        return stop - start
+
+    def _admit(self) -> int | None:
+        """Seat the first of the waiting, with the samples of the same prompt behind it; None when it must wait."""
+        seq, slots = self.waiting[0], self.slots
+        length = len(seq.prompt) + len(seq.generated)
+        seq.keys = prefix_keys(seq.prompt, self.page_size, self.epoch)
+        found = self.pool.find(seq.keys[: (length - 1) // self.page_size])
+        self.pool.share(found)
+        need = -(-length // self.page_size) - len(found)
+        if not self._empty or self.pool.available < need + len(self.running):
+            self.pool.release(found)
+            return None
+        slot = self._seat(found)
+        own = [page for page in (self.pool.take() for _ in range(need)) if page is not None]
+        slots.blocks[slot, len(found) : len(found) + need] = own
+        slots.pages[slot] = len(found) + need
+        slots.computed[slot] = len(found) * self.page_size
+        self._count_cached(seq, len(found) * self.page_size)
+        if not seq.generated:
+            self._seat_followers(slot, seq.group)
+        return slot
+
+    def _seat(self, pages: list[int]) -> int:
+        seq, slot = self.waiting.popleft(), self._empty.pop()
+        self.slots.load(slot, seq)
+        self.slots.blocks[slot, : len(pages)] = pages
+        self.slots.pages[slot] = len(pages)
+        self.running[slot] = seq
+        return slot
+
+    def _seat_followers(self, leader: int, group: int) -> None:
+        pages = self.slots.blocks[leader, : self.slots.pages[leader]].tolist()
+        while self.waiting and self.waiting[0].group == group and not self.waiting[0].generated:
+            if not self._empty or self.pool.available < len(self.running) + 1:
+                return
+            seq = self.waiting[0]
+            self.pool.share(pages)
+            slot = self._seat(pages)
+            self.slots.blocked[slot] = True
+            self.followers.setdefault(leader, []).append(slot)
+            self._count_cached(seq, len(seq.prompt))
+
+    def _count_cached(self, seq: Sequence, tokens: int) -> None:
+        if seq.cached is None:
+            seq.cached = tokens
+            self.cached += tokens
+
+    def _name_pages(self, chunk: Chunk) -> None:
+        keys = self.running[chunk.slot].keys
+        for index in range(chunk.start // self.page_size, min(chunk.stop // self.page_size, len(keys))):
+            self.pool.name(int(self.slots.blocks[chunk.slot, index]), keys[index])
+
+    def _unblock(self, leader: int, followers: list[int]) -> None:
+        rows = as_rows(followers)
+        self.slots.computed[rows] = self.slots.computed[leader]
+        self.slots.blocked[rows] = False
+
+    def _inherit(self, slot: int) -> None:
+        """A slot is given up: if others waited for its prompt, the first of them goes on computing it."""
+        for waiting in self.followers.values():
+            if slot in waiting:
+                waiting.remove(slot)
+        heirs = self.followers.pop(slot, [])
+        if heirs:
+            heir, *rest = heirs
+            self._unblock(slot, [heir])
+            if rest:
+                self.followers[heir] = rest

@@ -1,0 +1,111 @@
+"""The running batch as a structure of arrays: one row per slot, so that a step of 256 sequences is a few array
+operations.
+
+A slot is a place in the batch. All that changes with every token (ids, counts, limits, pages) is a column here;
+Python objects are touched only when a sequence starts or ends. The last row is nobody's: it pads tiny batches. Not
+covered: who gets a slot (scheduler.py), what the numbers are used for (runner.py, sampler.py).
+
+Legend: arrays indexed by slot; `rows` is an array of slots.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raison.engine.sequence import Sequence, mix
+
+Ints = NDArray[np.int64]
+GOING, STOP, LENGTH = 0, 1, 2
+UNLIMITED = 1 << 40
+
+
+class Slots:
+    def __init__(self, capacity: int, max_tokens: int, max_pages: int, think_close: int, eos: int) -> None:
+        rows = capacity + 1
+        self.capacity = capacity
+        self.padding = capacity
+        self.think_close, self.eos = think_close, eos
+        self.tokens = np.zeros((rows, max_tokens), np.int64)
+        self.logprobs = np.zeros((rows, max_tokens), np.float32)
+        self.blocks = np.zeros((rows, max_pages), np.int64)
+        self.pages = _column(rows)
+        self.length = np.ones(rows, np.int64)
+        """Known tokens, prompt and generated."""
+        self.computed = _column(rows)
+        """Tokens whose latents are in the cache."""
+        self.prompt_length = _column(rows)
+        self.closed_at = _column(rows)
+        """Known tokens up to and with `</think>`; -1 while thinking."""
+        self.budget, self.answer_limit, self.max_tokens = _column(rows), _column(rows), _column(rows)
+        self.order = _column(rows)
+        """The sequence's number: who is younger."""
+        self.top_k = _column(rows)
+        self.temperature = np.zeros(rows, np.float32)
+        self.top_p, self.min_p = np.ones(rows, np.float64), np.zeros(rows, np.float64)
+        self.key = np.zeros(rows, np.uint64)
+        self.first_token = np.zeros(rows, np.float64)
+        self.forced, self.told = np.zeros(rows, np.bool_), np.zeros(rows, np.bool_)
+        self.active, self.blocked = np.zeros(rows, np.bool_), np.zeros(rows, np.bool_)
+
+    def load(self, slot: int, seq: Sequence) -> None:
+        """Seat a sequence, fresh or preempted; its pages are the scheduler's business."""
+        params, start = seq.params, len(seq.prompt)
+        known = [*seq.prompt, *seq.generated]
+        self.tokens[slot, : len(known)] = known
+        self.logprobs[slot, start : len(known)] = seq.logprobs
+        self.blocks[slot] = 0
+        self.pages[slot] = self.computed[slot] = 0
+        self.length[slot], self.prompt_length[slot] = len(known), start
+        self.closed_at[slot] = -1 if seq.closed_at < 0 else start + seq.closed_at
+        self.budget[slot] = UNLIMITED if params.thinking_budget is None else params.thinking_budget
+        self.answer_limit[slot] = params.answer_tokens if seq.thinks or seq.answers else UNLIMITED
+        self.max_tokens[slot] = params.max_tokens
+        self.order[slot] = seq.id
+        self.temperature[slot], self.top_k[slot] = params.temperature, params.top_k
+        self.top_p[slot], self.min_p[slot] = params.top_p, params.min_p
+        self.key[slot] = mix(seq.seed)
+        self.first_token[slot] = seq.first_token
+        self.forced[slot], self.told[slot] = seq.forced, seq.stream is not None
+        self.active[slot], self.blocked[slot] = True, False
+
+    def save(self, slot: int, seq: Sequence) -> None:
+        """Take a sequence off the batch with all that it has generated."""
+        start, stop = int(self.prompt_length[slot]), int(self.length[slot])
+        seq.generated = self.tokens[slot, start:stop].tolist()
+        seq.logprobs = self.logprobs[slot, start:stop].tolist()
+        seq.closed_at = -1 if self.closed_at[slot] < 0 else int(self.closed_at[slot]) - start
+        seq.forced = bool(self.forced[slot])
+        seq.first_token = float(self.first_token[slot])
+        self.active[slot] = False
+
+    def must_close(self, rows: Ints) -> NDArray[np.bool_]:
+        """Rows whose thinking has used up its budget: their next token is `</think>`, whatever was sampled."""
+        spent: NDArray[np.bool_] = self.length[rows] - self.prompt_length[rows] >= self.budget[rows]
+        return spent & (self.closed_at[rows] < 0)
+
+    def append(self, rows: Ints, tokens: Ints, logprobs: NDArray[np.float32], forced: NDArray[np.bool_]) -> Ints:
+        """Write one token to each row; returns GOING, STOP or LENGTH for each."""
+        place = self.length[rows]
+        self.tokens[rows, place] = tokens
+        self.logprobs[rows, place] = logprobs
+        self.length[rows] = place + 1
+        self.forced[rows] |= forced
+        generated = place + 1 - self.prompt_length[rows]
+        self.first_token[rows[generated == 1]] = time.perf_counter()
+        closing = (tokens == self.think_close) & (self.closed_at[rows] < 0)
+        self.closed_at[rows[closing]] = place[closing] + 1
+        closed = self.closed_at[rows]
+        full = (generated >= self.max_tokens[rows]) | ((closed >= 0) & (place + 1 - closed >= self.answer_limit[rows]))
+        return np.where(tokens == self.eos, STOP, np.where(full, LENGTH, GOING))
+
+
+def _column(rows: int) -> Ints:
+    return np.zeros(rows, np.int64)
+
+
+def as_rows(values: Any) -> Ints:
+    return np.asarray(values, dtype=np.int64)

@@ -1,0 +1,222 @@
+"""A probe of this machine: cores, instruction sets, memory, and what its matrix products and memory really deliver.
+
+Measured with the thread count that the caller will use, in about a second, and kept in a user cache, so that
+predictions, MFU and bandwidth shares have one denominator. The figures are what PyTorch reaches on large contiguous
+operands, not the data sheet's peak. Not covered: accelerators, NUMA, CPU quotas of containers, clock drift between
+probe and run.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from raison.errors import UserError
+from raison.files import write_atomic
+
+# Our names for the flags in which Linux spells the instruction sets that matter to matrix products.
+INSTRUCTION_SETS = {
+    "avx2": "avx2",
+    "avx512f": "avx512f",
+    "avx512_vnni": "avx512_vnni",
+    "avx512_bf16": "avx512_bf16",
+    "amx_tile": "amx",
+    "asimd": "neon",
+}
+MATMUL_SIZE = 1024
+READ_BYTES = 256 * 2**20
+SECONDS_EACH = 0.35
+
+# Parameters of glibc's mallopt(3), and the sizes to try: some releases refuse a threshold above 32 MiB.
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+KEPT_BYTES = (2**30, 2**25)
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What this machine is and delivers. Rates hold for `threads` threads."""
+
+    cpu: str
+    cores: int
+    """Cores that this process may run on."""
+    instruction_sets: tuple[str, ...]
+    memory_gb: float
+    """Installed memory in 1e9 bytes; 0.0 where the system does not tell."""
+    threads: int
+    torch: str
+    """Version of PyTorch that was measured."""
+    fp32_gflops: float
+    """Square matrix product in fp32, 1e9 FLOP/s."""
+    bf16_gflops: float
+    """The same in bf16."""
+    read_gb_per_second: float
+    """Matrix-vector product on a matrix that no cache holds: what decoding is bound by, 1e9 bytes/s."""
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """What `measure` returns: 1e9 FLOP/s, 1e9 FLOP/s, 1e9 bytes/s."""
+
+    fp32_gflops: float
+    bf16_gflops: float
+    read_gb_per_second: float
+
+
+def probe(threads: int = 0, *, refresh: bool = False) -> Machine:
+    """This machine's record: from the cache, or measured in under 2 seconds and cached.
+
+    Args:
+        threads: threads to measure with; 0 = all cores.
+        refresh: measure again even if the cache has it.
+
+    Raises UserError when PyTorch is not installed or `threads` is negative.
+    """
+    if threads < 0:
+        raise UserError(f"threads is {threads}; give 0 for all cores, or a number of cores")
+    threads = threads or available_cores()
+    path = cache_folder() / f"machine-{_key(threads)}.json"
+    cached = None if refresh else _read(path)
+    if cached is not None:
+        return cached
+    machine = _describe(threads, measure(threads))
+    _try_write(path, machine)
+    return machine
+
+
+def cache_folder() -> Path:
+    """RAISON_HOME, else XDG_CACHE_HOME/raison, else ~/.cache/raison. Not created here."""
+    if home := os.environ.get("RAISON_HOME"):
+        return Path(home)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "raison"
+
+
+def available_cores() -> int:
+    """Cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def steady_memory() -> bool:
+    """Have glibc keep large freed blocks for the next step instead of handing them back to the kernel.
+
+    Without it every large temporary of a training step is mapped, faulted in page by page and unmapped again. Call
+    once, before the work starts. False where the C library has no such setting; nothing is changed then.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError, TypeError):
+        return False
+    return all(any(mallopt(name, size) for size in KEPT_BYTES) for name in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD))
+
+
+def measure(threads: int) -> Rates:
+    """Run the three products for about a second with `threads` threads; the caller's thread count is put back."""
+    try:
+        import torch  # optional: the planner and the graders must start without it
+    except ImportError:
+        raise UserError("measuring this machine needs PyTorch: pip install torch") from None
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        with torch.inference_mode():
+            flops = 2 * MATMUL_SIZE**3
+            square = torch.ones(MATMUL_SIZE, MATMUL_SIZE)
+            half = square.bfloat16()
+            matrix = torch.ones(READ_BYTES // 4 // 4096, 4096)
+            vector = torch.ones(4096)
+            return Rates(
+                fp32_gflops=_rate(lambda: square @ square, flops),
+                bf16_gflops=_rate(lambda: half @ half, flops),
+                read_gb_per_second=_rate(lambda: matrix @ vector, READ_BYTES),
+            )
+    finally:
+        torch.set_num_threads(before)
+
+
+def _rate(run: Callable[[], object], work: float) -> float:
+    """The best of the runs that fit into SECONDS_EACH, in 1e9 units of work per second: noise only ever slows."""
+    run()
+    best, end = float("inf"), perf_counter() + SECONDS_EACH
+    while (start := perf_counter()) < end:
+        run()
+        best = min(best, perf_counter() - start)
+    return work / best / 1e9
+
+
+def _describe(threads: int, rates: Rates) -> Machine:
+    flags = set(_cpuinfo("flags", "Features").split())
+    return Machine(
+        cpu=_cpu_name(),
+        cores=available_cores(),
+        instruction_sets=tuple(name for flag, name in INSTRUCTION_SETS.items() if flag in flags),
+        memory_gb=round(_memory_bytes() / 1e9, 1),
+        threads=threads,
+        torch=_torch_version(),
+        fp32_gflops=round(rates.fp32_gflops, 1),
+        bf16_gflops=round(rates.bf16_gflops, 1),
+        read_gb_per_second=round(rates.read_gb_per_second, 1),
+    )
+
+
+def _cpuinfo(*names: str) -> str:
+    """The first value of a field in /proc/cpuinfo; empty where there is none."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    fields = (line.partition(":") for line in text.splitlines())
+    return next((value.strip() for name, _, value in fields if name.strip() in names), "")
+
+
+def _cpu_name() -> str:
+    return _cpuinfo("model name") or platform.processor() or platform.machine() or "unknown"
+
+
+def _memory_bytes() -> int:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return 0
+
+
+def _torch_version() -> str:
+    try:
+        return version("torch")
+    except PackageNotFoundError:
+        return "none"
+
+
+def _key(threads: int) -> str:
+    """Names what the rates depend on; cores and flags tell apart virtual machines that share a CPU name."""
+    parts = (_cpu_name(), _cpuinfo("flags", "Features"), available_cores(), threads, _torch_version())
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
+
+
+def _read(path: Path) -> Machine | None:
+    """The cached record; None where it is missing or damaged, as it can be measured again."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        return Machine(**{**values, "instruction_sets": tuple(values["instruction_sets"])})
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def _try_write(path: Path, machine: Machine) -> None:
+    try:
+        write_atomic(path, json.dumps(machine.to_dict(), indent=1).encode())
+    except OSError:
+        return  # a cache that cannot be written costs a second at the next start, nothing else

@@ -1,0 +1,110 @@
+"""How documents of different lengths share one flat batch: no padding for the linear maps, little for attention.
+
+All tokens of a batch stand in one row of N; documents are sorted by length and attention runs once per bucket of
+similar lengths, each document padded to the longest of its bucket. Positions restart with each document and none sees
+another.
+
+Legend: N tokens of the batch, D documents of a bucket, L its longest document, H heads, E width of a head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class _Spread(torch.autograd.Function):
+    """Rows into their places among zeros; backward picks them out again (a plain index would add, slowly)."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, places: Tensor, count: int) -> Tensor:
+        ctx.save_for_backward(places)
+        return rows.new_zeros(count, *rows.shape[1:]).index_copy_(0, places, rows)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        (places,) = ctx.saved_tensors
+        return grads[0].index_select(0, places), None, None
+
+
+class _Pick(torch.autograd.Function):
+    """The opposite of _Spread."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, places: Tensor) -> Tensor:
+        ctx.save_for_backward(places)
+        ctx.count = len(rows)
+        return rows.index_select(0, places)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        (places,) = ctx.saved_tensors
+        grad = grads[0]
+        return grad.new_zeros(ctx.count, *grad.shape[1:]).index_copy_(0, places, grad), None
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """A run of documents of similar length: tokens [start, stop) of the flat batch."""
+
+    start: int
+    stop: int
+    documents: int
+    longest: int
+    places_n: Tensor | None
+    """Each token's place among the D*L padded ones; None when all lengths are equal."""
+
+    def pad(self, x_NHE: Tensor) -> Tensor:
+        """[N, H, E] -> [D, H, L, E], zeros after each document's end."""
+        run = x_NHE[self.start : self.stop]
+        if self.places_n is not None:
+            run = _Spread.apply(run, self.places_n, self.documents * self.longest)  # type: ignore[no-untyped-call]
+        return run.view(self.documents, self.longest, *run.shape[1:]).transpose(1, 2)
+
+    def unpad(self, x_DHLE: Tensor) -> Tensor:
+        """[D, H, L, E] -> [n, H, E], the bucket's own tokens."""
+        flat = x_DHLE.transpose(1, 2).flatten(0, 1)
+        picked: Tensor = flat if self.places_n is None else _Pick.apply(flat, self.places_n)  # type: ignore[no-untyped-call]
+        return picked
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where each document of a flat batch stands. `lengths` are in the order of the flat batch."""
+
+    lengths: tuple[int, ...]
+    positions_N: Tensor
+    buckets: tuple[Bucket, ...]
+
+    @classmethod
+    def of(cls, lengths: Sequence[int], max_waste: float = 0.25) -> Layout:
+        """Lay out documents that stand one after another; a bucket ends where padding would exceed `max_waste` of it."""
+        positions = [torch.arange(n) for n in lengths]
+        return cls(tuple(lengths), torch.cat(positions), tuple(_buckets(lengths, max_waste)))
+
+
+def _buckets(lengths: Sequence[int], max_waste: float) -> list[Bucket]:
+    buckets, first, start = [], 0, 0
+    for last in range(1, len(lengths) + 1):
+        if last == len(lengths) or _waste(lengths[first : last + 1]) > max_waste:
+            run = lengths[first:last]
+            buckets.append(_bucket(start, run))
+            first, start = last, start + sum(run)
+    return buckets
+
+
+def _waste(run: Sequence[int]) -> float:
+    return 1.0 - sum(run) / (len(run) * max(run))
+
+
+def _bucket(start: int, run: Sequence[int]) -> Bucket:
+    longest = max(run)
+    stop = start + sum(run)
+    if min(run) == longest:
+        return Bucket(start, stop, len(run), longest, None)
+    real_DL = torch.arange(longest).unsqueeze(0) < torch.tensor(run).unsqueeze(1)
+    return Bucket(start, stop, len(run), longest, real_DL.flatten().nonzero().squeeze(1))

@@ -1,0 +1,141 @@
+"""DeepSeek-V3's decoder: blocks of latent attention and dense or routed feed-forward, one class for trainer and engine.
+
+Tokens come flat, without a batch axis: a Layout says which belong together (training, scoring), or a cache does
+(decoding). Not covered: loading and saving (weights/), losses (train/), sampling (engine/).
+
+Legend: N tokens, D hidden size, n chosen tokens, Y vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from raison.model.layers import Linear, RMSNorm, SwiGLU
+from raison.model.layout import Layout
+from raison.model.mla import LayerCache, MultiHeadLatentAttention, Rotation
+from raison.model.moe import Experts, MixtureOfExperts, Router, Routing
+from raison.model.rope import rotation
+from raison.model.spec import ModelSpec
+
+
+class Block(nn.Module):
+    """x + attention(norm(x)), then x + feed-forward(norm(x))."""
+
+    def __init__(self, spec: ModelSpec, index: int) -> None:
+        super().__init__()
+        self.input_layernorm = RMSNorm(spec.hidden_size, spec.rms_norm_eps)
+        self.self_attn = MultiHeadLatentAttention(spec)
+        self.post_attention_layernorm = RMSNorm(spec.hidden_size, spec.rms_norm_eps)
+        self.mlp: nn.Module = (
+            MixtureOfExperts(spec) if spec.is_moe_layer(index) else SwiGLU(spec.hidden_size, spec.intermediate_size)
+        )
+
+    def forward(self, x_ND: Tensor, rot: Rotation, context: Layout | LayerCache) -> tuple[Tensor, Routing | None]:
+        normed = self.input_layernorm(x_ND)
+        if isinstance(context, Layout):
+            x_ND = x_ND + self.self_attn.naive(normed, rot, context)
+        else:
+            x_ND = x_ND + self.self_attn.absorbed(normed, rot, context)
+        out = self.mlp(self.post_attention_layernorm(x_ND))
+        y_ND, routing = out if isinstance(out, tuple) else (out, None)
+        return x_ND + y_ND, routing
+
+
+class MultiTokenPrediction(nn.Module):
+    """One MTP module (eq. 21-25): a block over [embedding of the next token ; hidden state], sharing embedding and
+    head.
+
+    The report writes [hidden ; embedding]; the published weights (`eh_proj`) and the engines that run them put the
+    embedding first, and so does this.
+    """
+
+    def __init__(self, spec: ModelSpec, index: int) -> None:
+        super().__init__()
+        self.enorm = RMSNorm(spec.hidden_size, spec.rms_norm_eps)
+        self.hnorm = RMSNorm(spec.hidden_size, spec.rms_norm_eps)
+        self.eh_proj = Linear(2 * spec.hidden_size, spec.hidden_size)
+        self.block = Block(spec, index)
+        self.norm = RMSNorm(spec.hidden_size, spec.rms_norm_eps)
+
+    def forward(
+        self, hidden_ND: Tensor, next_ND: Tensor, rot: Rotation, context: Layout | LayerCache
+    ) -> tuple[Tensor, Routing | None]:
+        joined = torch.cat((self.enorm(next_ND), self.hnorm(hidden_ND)), dim=-1)
+        out: tuple[Tensor, Routing | None] = self.block(self.eh_proj(joined), rot, context)
+        return out
+
+
+class Transformer(nn.Module):
+    """`hidden` gives states before the final norm; `logits` maps chosen states to the vocabulary in fp32."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.embed_tokens = nn.Parameter(torch.empty(spec.vocab_size, spec.hidden_size))
+        self.layers = nn.ModuleList(Block(spec, i) for i in range(spec.num_hidden_layers))
+        self.norm = RMSNorm(spec.hidden_size, spec.rms_norm_eps)
+        self.lm_head = None if spec.tie_word_embeddings else nn.Parameter(torch.empty_like(self.embed_tokens))
+        first = spec.num_hidden_layers
+        self.mtp = nn.ModuleList(MultiTokenPrediction(spec, first + i) for i in range(spec.num_nextn_predict_layers))
+
+    def embed(self, ids_N: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+        return F.embedding(ids_N, self.embed_tokens).to(dtype or self.embed_tokens.dtype)
+
+    def hidden(
+        self,
+        ids_N: Tensor,
+        positions_N: Tensor,
+        context: Layout | Sequence[LayerCache],
+        dtype: torch.dtype | None = None,
+    ) -> tuple[Tensor, list[Routing]]:
+        """States after the last block, [N, D] in the compute dtype, and each routed layer's routing."""
+        x_ND = self.embed(ids_N, dtype)
+        rot = rotation(self.spec, positions_N)
+        routings: list[Routing] = []
+        for index, block in enumerate(self.layers):
+            x_ND, routing = block(x_ND, rot, context if isinstance(context, Layout) else context[index])
+            routings += [routing] if routing is not None else []
+        return x_ND, routings
+
+    def logits(self, states_nD: Tensor, norm: RMSNorm | None = None) -> Tensor:
+        """[n, D] -> [n, Y] in fp32, the product in the states' dtype."""
+        return F.linear((norm or self.norm)(states_nD), self.head.to(states_nD.dtype)).float()
+
+    def predictors(self) -> Iterator[MultiTokenPrediction]:
+        """The MTP modules in order of depth."""
+        for module in self.mtp:
+            assert isinstance(module, MultiTokenPrediction)
+            yield module
+
+    @property
+    def head(self) -> Tensor:
+        """The output matrix [Y, D]: its own, or the embedding where they are tied."""
+        return self.embed_tokens if self.lm_head is None else self.lm_head
+
+    def score(self, ids: Sequence[int]) -> Tensor:
+        """Logits of one whole document, [tokens, vocabulary] in fp32, without a cache."""
+        layout = Layout.of([len(ids)])
+        states, _ = self.hidden(torch.tensor(ids), layout.positions_N, layout)
+        return self.logits(states)
+
+
+@torch.no_grad()
+def initialise(model: Transformer, seed: int) -> Transformer:
+    """Normal weights of std `initializer_range`, norms at one, biases at zero, from `seed` alone."""
+    generator = torch.Generator().manual_seed(seed)
+    for module in model.modules():
+        if isinstance(module, Linear | Router):
+            module.weight.normal_(0.0, model.spec.initializer_range, generator=generator)
+        elif isinstance(module, Experts):
+            module.gate_up_proj.normal_(0.0, model.spec.initializer_range, generator=generator)
+            module.down_proj.normal_(0.0, model.spec.initializer_range, generator=generator)
+        if isinstance(module, Router):
+            module.e_score_correction_bias.zero_()
+    for table in (model.embed_tokens, model.lm_head):
+        if table is not None:
+            table.normal_(0.0, model.spec.initializer_range, generator=generator)
+    return model

@@ -1,0 +1,171 @@
+"""The Python interface: a model folder as an object that thinks about a prompt and answers.
+
+    reasoner = raison.load("runs/countdown/model")
+    best = reasoner.generate("Make 46 from 3, 7, 25", budget=256, n=4)[0]
+    print(best.thinking, best.answer)
+
+Everything goes through one Engine, made on first use. Not covered: several prompts at once, votes and search (use
+`.engine` and think/), use from several threads at a time, training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, TypedDict
+
+import torch
+from torch import Tensor
+
+from raison.engine.engine import Engine, EngineSettings
+from raison.engine.sequence import Event, SamplingParams
+from raison.errors import CheckpointError, UserError
+from raison.model.spec import ModelSpec
+from raison.model.transformer import Transformer
+from raison.records import Completion
+from raison.text.chat import Turn, prompt_ids
+from raison.text.tokenizer import Tokenizer
+from raison.weights import folder
+
+SHIPPED = Path(__file__).parent / "models" / "countdown-r1"
+MARKS = 2
+"""Tokens beside thinking and answer: `</think>` and the end of the sequence."""
+
+
+def load(path: str | Path | None = None, *, threads: int = 0, dtype: Literal["fp32", "bf16"] = "fp32") -> Reasoner:
+    """The reasoner in a model folder, or the one shipped with the package when `path` is None.
+
+    Args:
+        threads: threads for PyTorch in this whole process; 0 leaves them as they are.
+        dtype: what the engine computes in; `logits` is always fp32.
+
+    Raises CheckpointError when the folder is missing or damaged, UserError for other arguments that make no sense.
+    """
+    if threads < 0:
+        raise UserError(f"threads is {threads}; it must be 0 (leave as it is) or more")
+    if path is None and not SHIPPED.is_dir():
+        raise CheckpointError(
+            f"this installation has no shipped reasoner ({SHIPPED}); make one with `raison run recipes/countdown.toml` "
+            "and give its model folder"
+        )
+    settings = EngineSettings(dtype=dtype)
+    loaded = folder.load(SHIPPED if path is None else Path(path))
+    if threads:
+        torch.set_num_threads(threads)
+    return Reasoner(loaded.model, loaded.tokenizer, loaded.provenance, settings)
+
+
+class Limits(TypedDict):
+    thinking_budget: int | None
+    max_tokens: int
+
+
+class Reasoner:
+    """A model, its tokenizer and an engine to run them."""
+
+    def __init__(
+        self,
+        model: Transformer,
+        tokenizer: Tokenizer,
+        provenance: dict[str, Any] | None = None,
+        settings: EngineSettings | None = None,
+    ) -> None:
+        self.model = model.eval()
+        self.tokenizer = tokenizer
+        self.provenance = provenance or {}
+        """How the model was made, as its raison.json tells."""
+        self.settings = settings or EngineSettings()
+
+    @property
+    def spec(self) -> ModelSpec:
+        return self.model.spec
+
+    @cached_property
+    def engine(self) -> Engine:
+        return Engine(self.model, self.tokenizer, self.settings)
+
+    def generate(
+        self,
+        prompt: str,
+        *,
+        budget: int | None = 512,
+        n: int = 1,
+        seed: int = 0,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        top_k: int = 0,
+        min_p: float = 0.0,
+        stop: Sequence[str] = (),
+        answer_tokens: int = 64,
+        history: Sequence[Turn] = (),
+    ) -> list[Completion]:
+        """Think about `prompt` and answer, `n` times.
+
+        Args:
+            budget: thinking tokens after which the engine closes the thinking; 0 answers at once, None lets the model
+                think as far as its context reaches. It is lowered where the context would not hold it and the answer.
+            n: samples; the first is that of n=1, and the same seed gives the same tokens whatever n is.
+            stop: the answer ends before the first of these strings.
+            answer_tokens: at most so many tokens after the thinking.
+            history: earlier turns, answers without their thinking.
+
+        Raises UserError when a value makes no sense or the prompt leaves no room for an answer.
+        """
+        ids = prompt_ids(self.tokenizer, prompt, history)
+        params = SamplingParams(
+            temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, stop=_strings(stop), seed=seed,
+            answer_tokens=answer_tokens, **self._limits(len(ids), budget, answer_tokens),
+        )  # fmt: skip
+        return self.engine.generate([ids], params, n)[0]
+
+    def stream(
+        self,
+        prompt: str,
+        *,
+        budget: int | None = 512,
+        seed: int = 0,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        top_k: int = 0,
+        min_p: float = 0.0,
+        stop: Sequence[str] = (),
+        answer_tokens: int = 64,
+        history: Sequence[Turn] = (),
+    ) -> Iterator[Event]:
+        """As `generate` for one sample, token by token; the last event carries the Completion. Closing it cancels."""
+        ids = prompt_ids(self.tokenizer, prompt, history)
+        params = SamplingParams(
+            temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, stop=_strings(stop), seed=seed,
+            answer_tokens=answer_tokens, **self._limits(len(ids), budget, answer_tokens),
+        )  # fmt: skip
+        return self.engine.stream(ids, params)
+
+    @torch.no_grad()
+    def logits(self, token_ids: Sequence[int]) -> Tensor:
+        """Logits after each of `token_ids`, [tokens, vocabulary] in fp32, whatever dtype the engine has."""
+        longest, vocabulary = self.spec.max_position_embeddings, self.spec.vocab_size
+        if not 1 <= len(token_ids) <= longest:
+            raise UserError(f"{len(token_ids)} token ids; this model reads 1 to {longest}")
+        if min(token_ids) < 0 or max(token_ids) >= vocabulary:
+            raise UserError(f"token ids must be from 0 to {vocabulary - 1}; encode text with .tokenizer")
+        return self.model.score(token_ids)
+
+    def _limits(self, prompt: int, budget: int | None, answer: int) -> Limits:
+        """What leaves room for prompt, thinking and answer in the context."""
+        context = min(self.spec.max_position_embeddings, self.settings.cache_tokens)
+        room = context - prompt - answer - MARKS
+        if room < 0:
+            raise UserError(
+                f"the prompt has {prompt} tokens and the answer may have {answer}, but the context is {context}; "
+                "shorten the prompt or lower answer_tokens"
+            )
+        if budget is None:
+            return Limits(thinking_budget=None, max_tokens=room + answer + MARKS)
+        budget = min(budget, room)
+        return Limits(thinking_budget=budget, max_tokens=max(budget, 0) + answer + MARKS)
+
+
+def _strings(stop: Sequence[str]) -> tuple[str, ...]:
+    """A single string would otherwise be taken apart into its letters."""
+    return (stop,) if isinstance(stop, str) else tuple(stop)

@@ -1,0 +1,152 @@
+"""A user's JSONL file as a task: one `{"prompt": ..., "answer": ..., "level": ...}` a line, and a named checker.
+
+The checker is `number` (the same number, however written), `exact` (the same text up to runs of blanks), `countdown`
+(prompts are Countdown problems), or the user's `path/to/file.py:function`, which runs in the sandbox. It is named by
+the caller, or by a first line `{"checker": "exact"}`; otherwise it is `number` when every answer is a number and
+`exact` when not. Rows without a level have level 1. A tenth of the rows, by content, is held out; other keys of a row
+reach a user's checker as `meta`.
+Not covered: files too large for memory.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from raison.errors import ProblemError, UserError, nearest
+from raison.records import Problem, Verdict
+from raison.tasks.answer import parse_number, same_number, same_text, unwrap
+from raison.tasks.countdown import Countdown
+from raison.tasks.split import is_held_out
+from raison.tasks.user import UserChecker
+
+VERSION = 1
+Checker = Callable[[Problem, str], Verdict]
+_KEYS = ("prompt", "answer", "level", "checker")
+
+
+class Jsonl:
+    """Implements Task over the rows of a file. `levels` are those that occur on this side of the split."""
+
+    version = VERSION
+
+    def __init__(self, path: str | Path, checker: str | None = None, held_out: bool = False) -> None:
+        """Raises UserError, with the line number, for an unusable file, and CheckerError for an unusable checker."""
+        path = Path(path)
+        rows, header = _read(path)
+        named = checker or header or _fitting(rows)
+        self.name = path.stem
+        self._check = make_checker(named, path.parent)
+        self._rows: dict[int, list[Problem]] = {}
+        for number, row in rows:
+            if is_held_out(f"{row['prompt']}\0{row['answer']}") == held_out:
+                self._rows.setdefault(row["level"], []).append(_problem(self.name, named, row, f"{path} line {number}"))
+        if not self._rows:
+            side = "held out (one row in ten is)" if held_out else "left for training"
+            raise UserError(f"{path}: no row is {side}; add rows")
+        self.levels = tuple(sorted(self._rows))
+
+    def sample(self, seed: int, level: int) -> Problem:
+        """A row of the level, drawn by `seed`. Raises UserError for a level that no row has."""
+        rows = self._rows.get(level)
+        if rows is None:
+            raise UserError(
+                f"{self.name} has no rows of level {level}; its levels are {', '.join(map(str, self.levels))}"
+            )
+        return random.Random(f"{self.name}:{level}:{seed}").choice(rows)
+
+    def rows(self, level: int | None = None) -> list[Problem]:
+        """Every problem of this side in the order of the file, or those of one level."""
+        return [p for key in self.levels if level in (None, key) for p in self._rows[key]]
+
+    def check(self, problem: Problem, answer: str) -> Verdict:
+        return self._check(problem, answer)
+
+    def close(self) -> None:
+        """End the subprocess of a user's checker, where there is one."""
+        if isinstance(self._check, UserChecker):
+            self._check.close()
+
+
+def make_checker(named: str, folder: Path) -> Checker:
+    """The checker of that name, or of that path, maybe relative to `folder`. Raises UserError for an unknown name."""
+    if ".py:" in named:
+        return UserChecker(named if Path(named.rpartition(":")[0]).is_file() else str(folder / named))
+    if named not in CHECKERS:
+        raise UserError(f'there is no checker "{named}": {nearest(named, CHECKERS)}, or give path/to/file.py:function')
+    return CHECKERS[named]
+
+
+def _by_number(problem: Problem, answer: str) -> Verdict:
+    reason = same_number(answer, problem.gold)
+    return Verdict(not reason, reason or "the same number", "number@1")
+
+
+def _by_text(problem: Problem, answer: str) -> Verdict:
+    reason = same_text(answer, problem.gold)
+    return Verdict(not reason, reason or "the same text", "exact@1")
+
+
+CHECKERS: dict[str, Checker] = {"number": _by_number, "exact": _by_text, "countdown": Countdown().check}
+
+
+def _read(path: Path) -> tuple[list[tuple[int, dict[str, Any]]], str | None]:
+    """Rows with their line numbers, and the checker that a first line names."""
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except FileNotFoundError:
+        raise UserError(f"there is no file {path}: give the path of a .jsonl file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read as UTF-8 text: {error}") from None
+    parsed = [(number, _object(line, path, number)) for number, line in enumerate(lines, 1) if line.strip()]
+    header = None
+    if parsed and "checker" in parsed[0][1] and "prompt" not in parsed[0][1]:
+        header = str(parsed.pop(0)[1]["checker"])
+    if not parsed:
+        raise UserError(f'{path} has no rows: write one {{"prompt": ..., "answer": ...}} a line')
+    return [(number, _row(found, path, number)) for number, found in parsed], header
+
+
+def _object(line: str, path: Path, number: int) -> dict[str, Any]:
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} line {number} is not JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise UserError(f'{path} line {number} is not an object: write {{"prompt": ..., "answer": ...}}')
+    return found
+
+
+def _row(found: dict[str, Any], path: Path, number: int) -> dict[str, Any]:
+    for key in ("prompt", "answer"):
+        if key not in found:
+            strange = [other for other in found if other not in _KEYS]
+            raise UserError(f'{path} line {number} has no "{key}"' + (f": {nearest(key, strange)}" if strange else ""))
+    prompt, answer, level = found["prompt"], found["answer"], found.get("level", 1)
+    if not isinstance(prompt, str) or not prompt.strip():
+        raise UserError(f'{path} line {number}: "prompt" must be a text')
+    if isinstance(answer, bool) or not isinstance(answer, (str, int, float)) or not str(answer).strip():
+        raise UserError(f'{path} line {number}: "answer" must be a text or a number')
+    if isinstance(level, bool) or not isinstance(level, int):
+        raise UserError(f'{path} line {number}: "level" must be a whole number')
+    return {**found, "prompt": prompt, "answer": str(answer), "level": level}
+
+
+def _fitting(rows: list[tuple[int, dict[str, Any]]]) -> str:
+    return "number" if all(parse_number(unwrap(row["answer"])) is not None for _, row in rows) else "exact"
+
+
+def _problem(name: str, checker: str, row: dict[str, Any], where: str) -> Problem:
+    meta = {key: value for key, value in row.items() if key not in _KEYS}
+    if checker == "number" and parse_number(unwrap(row["answer"])) is None:
+        raise UserError(f'{where}: "{row["answer"][:40]}" is not a number; name the checker "exact" or mend the row')
+    if checker == "countdown":
+        try:
+            read = Countdown().parse(row["prompt"])
+        except ProblemError as error:
+            raise UserError(f"{where}: {error}") from None
+        return Problem(name, read.prompt, row["answer"], {**meta, **read.meta})
+    return Problem(name, row["prompt"], row["answer"], meta)

@@ -1,0 +1,234 @@
+"""Group relative policy optimisation (DeepSeekMath, arXiv 2402.03300, section 4): one step from weights to weights.
+
+    draw a round -> credit -> minibatches -> (microbatch: forward, policy loss, backward)* -> update -> hand weights
+    over
+
+With one minibatch the step is exactly on-policy: the old log-probabilities are the new ones, detached, and every
+ratio is 1. With more, the old ones come from one pass of the trainer before the first update. A `</think>` that the
+budget wrote was not chosen and carries no loss. Dead groups are left out of the loss and of its token count.
+
+Legend: N tokens of a microbatch, n completion tokens that count, B samples.
+"""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean
+
+import torch
+from torch import Tensor
+
+from raison.config import GrpoStage
+from raison.model.moe import Routing
+from raison.model.transformer import Transformer
+from raison.records import Rollout
+from raison.text.chat import Example
+from raison.train.credit import advantages
+from raison.train.data import Packed, pack
+from raison.train.learner import Learner
+from raison.train.loop import StepOutcome
+from raison.train.loss import token_logprobs
+from raison.train.policy_loss import LossSettings, PolicyBatch, PolicyLoss, policy_loss
+from raison.train.rollout import Round, RolloutLog, Sampler, completion_limit
+
+
+@dataclass(frozen=True, slots=True)
+class Credited:
+    """A sample with its advantage and the mask of the completion tokens that count."""
+
+    rollout: Rollout
+    advantage: float
+    counts: tuple[bool, ...]
+
+    @property
+    def tokens(self) -> int:
+        return len(self.rollout.prompt_ids) + len(self.rollout.completion_ids)
+
+
+def credit(drawn: Round, stage: GrpoStage) -> list[Credited]:
+    """Advantages over the live groups; truncated samples lose their tokens when the stage masks them."""
+    live = [group for group in drawn.groups if not group.dead]
+    if not live:
+        return []
+    rewards_PG = torch.tensor([[r.reward for r in g.rollouts] for g in live], dtype=torch.float64)
+    credits_PG = advantages(rewards_PG, stage.scale)
+    return [
+        Credited(rollout, float(credits_PG[i, j]), _counting(rollout, stage))
+        for i, group in enumerate(live)
+        for j, rollout in enumerate(group.rollouts)
+    ]
+
+
+def _counting(rollout: Rollout, stage: GrpoStage) -> tuple[bool, ...]:
+    """A forced token has a log-probability of exactly 0, which no sampled token has."""
+    if stage.mask_truncated and rollout.truncated:
+        return (False,) * len(rollout.logprobs)
+    return tuple(logprob != 0.0 for logprob in rollout.logprobs)
+
+
+def loss_settings(stage: GrpoStage) -> LossSettings:
+    return LossSettings(
+        aggregation=stage.loss, level=stage.level, policy=stage.policy, clip_low=stage.clip_low, clip_high=stage.clip_high,
+        kl=stage.kl, kl_weight=stage.kl_weight, max_completion_length=completion_limit(stage.budget),
+    )  # fmt: skip
+
+
+def minibatches(samples: Sequence[Credited], count: int, key: str) -> list[list[Credited]]:
+    """`count` random parts of nearly equal size, the same for the same key; the one part is all, in order."""
+    if count == 1:
+        return [list(samples)]
+    shuffled = list(samples)
+    random.Random(f"minibatches/{key}").shuffle(shuffled)
+    return [part for i in range(count) if (part := shuffled[i::count])]
+
+
+def describe(drawn: Round) -> dict[str, float]:
+    """What to watch of a round: over all samples that were drawn, dead groups included."""
+    rollouts = drawn.rollouts
+    return {
+        "reward": fmean(r.reward for r in rollouts),
+        "solved": fmean(r.verdict.correct for r in rollouts),
+        "dead": fmean(group.dead for group in drawn.groups),
+        "length": fmean(r.thinking_tokens for r in rollouts),
+        "truncated": fmean(r.truncated for r in rollouts),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """One microbatch's loss and what goes with it."""
+
+    out: PolicyLoss
+    entropy: float
+    grad_norm: float = 0.0
+
+
+def average(watched: Sequence[Watched]) -> dict[str, float]:
+    """Means over a step's microbatches, weighted by tokens; the largest gap between trainer and sampler."""
+    tokens = sum(w.out.tokens for w in watched) or 1
+
+    def mean(figure: Callable[[Watched], float]) -> float:
+        return sum(figure(w) * w.out.tokens for w in watched) / tokens
+
+    return {
+        "entropy": mean(lambda w: w.entropy),
+        "clip_share": mean(lambda w: w.out.clip_share),
+        "approx_kl": mean(lambda w: w.out.approx_kl),
+        "ratio": mean(lambda w: w.out.mean_ratio),
+        "grad_norm": mean(lambda w: w.grad_norm),
+        "sampler_gap": max((w.out.sampler_gap for w in watched), default=0.0),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Micro:
+    """One forward and backward pass: packed documents and, in the same order, their samples."""
+
+    packed: Packed
+    segment_n: Tensor
+    adv_B: Tensor
+    sampler_n: Tensor
+
+    @classmethod
+    def of(cls, samples: Sequence[Credited]) -> Micro:
+        ordered = sorted(samples, key=lambda s: s.tokens)  # the order in which pack() lays them out
+        rows = [s.rollout for s in ordered]
+        masks = [[0] * len(r.prompt_ids) + [int(c) for c in s.counts] for s, r in zip(ordered, rows, strict=True)]
+        packed = pack(Example([*r.prompt_ids, *r.completion_ids], m) for r, m in zip(rows, masks, strict=True))
+        counted = torch.tensor([sum(mask) for mask in masks])
+        sampler = [x for s in ordered for x, c in zip(s.rollout.logprobs, s.counts, strict=True) if c]
+        return cls(
+            packed,
+            torch.arange(len(ordered)).repeat_interleave(counted),
+            torch.tensor([s.advantage for s in ordered], dtype=torch.float32),
+            torch.tensor(sampler),
+        )
+
+    @property
+    def counted(self) -> int:
+        return len(self.segment_n)
+
+
+def microbatches(samples: Sequence[Credited], tokens: int) -> Iterator[list[Credited]]:
+    """Runs of samples of at most `tokens` tokens (at least one sample), alike in length."""
+    run: list[Credited] = []
+    for sample in sorted(samples, key=lambda s: s.tokens):
+        if run and sum(s.tokens for s in run) + sample.tokens > tokens:
+            yield run
+            run = []
+        run.append(sample)
+    if run:
+        yield run
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A microbatch's counted tokens under some weights, as the engine scores them: whole vocabulary, at the
+    temperature.
+    """
+
+    logp_n: Tensor
+    entropy_n: Tensor
+    routings: list[Routing]
+
+
+def score(model: Transformer, batch: Packed, temperature: float, dtype: torch.dtype) -> Scored:
+    states_ND, routings = model.hidden(batch.ids_N, batch.layout.positions_N, batch.layout, dtype)
+    logp, entropy = token_logprobs(model.norm(states_ND[batch.predicting_n]), model.head, batch.targets_n, temperature)
+    return Scored(logp, entropy, routings)
+
+
+class GrpoStep:
+    """Called with a step's number, moves the learner's weights once per minibatch and says what happened."""
+
+    def __init__(self, learner: Learner, sampler: Sampler, stage: GrpoStage, log: RolloutLog) -> None:
+        self.learner, self.sampler, self.stage, self.log = learner, sampler, stage, log
+        self._settings = loss_settings(stage)
+        self._reference = copy.deepcopy(learner.model).requires_grad_(False) if stage.kl != "none" else None
+
+    def __call__(self, step: int) -> StepOutcome:
+        drawn = self.sampler.draw(step)
+        self.log.write(drawn.rollouts)
+        samples = credit(drawn, self.stage)
+        figures = describe(drawn)
+        if samples:
+            figures |= self._updates(step, samples)
+            self.sampler.engine.update_weights()
+        sampled = sum(len(r.completion_ids) for r in drawn.rollouts)
+        return StepOutcome(sum(s.tokens for s in samples), sampled, figures)
+
+    def _updates(self, step: int, samples: list[Credited]) -> dict[str, float]:
+        parts = [
+            [Micro.of(run) for run in microbatches(part, self.stage.batch_tokens)]
+            for part in minibatches(samples, self.stage.minibatches, f"{self.sampler.seed}/{step}")
+        ]
+        on_policy = len(parts) == 1
+        bases = [[None if on_policy else self._frozen(self.learner.model, m) for m in part] for part in parts]
+        watched = []
+        for i, (part, olds) in enumerate(zip(parts, bases, strict=True)):
+            items = sum(micro.counted for micro in part)
+            losses = [self._backward(m, old, items, len(part)) for m, old in zip(part, olds, strict=True) if m.counted]
+            norm = self.learner.update(step * self.stage.minibatches + i)
+            watched += [replace(one, grad_norm=norm) for one in losses]
+        return average(watched)
+
+    def _frozen(self, model: Transformer, micro: Micro) -> Tensor:
+        with torch.no_grad():
+            return score(model, micro.packed, self.stage.temperature, self.learner.dtype).logp_n
+
+    def _backward(self, micro: Micro, old_n: Tensor | None, items: int, passes: int) -> Watched:
+        scored = score(self.learner.model, micro.packed, self.stage.temperature, self.learner.dtype)
+        batch = PolicyBatch(
+            logp_N=scored.logp_n,
+            old_N=scored.logp_n.detach() if old_n is None else old_n,
+            segment_N=micro.segment_n,
+            adv_B=micro.adv_B,
+            ref_N=None if self._reference is None else self._frozen(self._reference, micro),
+            sampler_N=micro.sampler_n,
+        )
+        out = policy_loss(batch, replace(self._settings, num_items=float(items), accumulation=passes))
+        self.learner.backward(out.loss, scored.routings)
+        return Watched(out, scored.entropy_n.mean().item())

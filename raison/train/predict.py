@@ -1,0 +1,128 @@
+"""What a run will cost, before it starts: tokens counted from the recipe, rates timed on this machine for a few
+seconds.
+
+Assumptions, so that a reader can doubt them: samples are as long as the task's own demonstrations, a third of the
+groups is dead, the rates of random weights are those of trained ones, and a warm-up of one step is enough. Not
+covered: the time that other programs take from this machine while the run is on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from raison.config import DistillStage, GrpoStage, PretrainStage, Recipe, SftStage, Stage
+from raison.engine.sequence import SamplingParams
+from raison.model import cost
+from raison.model.spec import ModelSpec
+from raison.model.transformer import Transformer, initialise
+from raison.tasks.task import Demonstrates
+from raison.text import chat
+from raison.train import bill, data
+from raison.train.bill import StageBill
+from raison.train.learner import Learner
+from raison.train.stages import Bench
+from raison.train.supervised import SupervisedWeights, supervised_loss
+
+TIMED_STEPS = 3
+TIMED_TOKENS = 4096
+TIMED_SAMPLES = 128
+TIMED_LENGTH = 48
+DEAD_SHARE = 1 / 3
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Tokens per second of this machine for one model shape, and the lengths that the counts rest on."""
+
+    training: float
+    sampling: float
+    prompt: float
+    completion: float
+
+
+def predict(bench: Bench, stages: Sequence[tuple[Stage, ModelSpec]]) -> tuple[StageBill, ...]:
+    """A line for each stage and the shape it trains, its evaluation included."""
+    rates = {spec: measure_rates(bench, spec) for spec in {spec for _, spec in stages}}
+    return tuple(_line(bench.recipe, stage, spec, rates[spec]) for stage, spec in stages)
+
+
+def measure_rates(bench: Bench, spec: ModelSpec) -> Rates:
+    """Times a few steps of training and sampling on random weights of this shape."""
+    model = initialise(Transformer(spec), seed=0)
+    prompts, lengths = _lengths(bench)
+    sampling = _time_sampling(bench, model, prompts)
+    return Rates(_time_training(bench, model), sampling, fmean(len(p) for p in prompts), lengths)
+
+
+def _lengths(bench: Bench) -> tuple[list[list[int]], float]:
+    """Prompts of training problems, and the mean length of their demonstrations in tokens."""
+    problems = [bench.problems.at(f"lengths/{i}") for i in range(TIMED_SAMPLES)]
+    prompts = [chat.prompt_ids(bench.tokenizer, p.prompt) for p in problems]
+    if not isinstance(bench.task, Demonstrates):
+        return prompts, 128.0
+    demos = [chat.example(bench.tokenizer, p.prompt, bench.task.demonstrate(p, 0)) for p in problems]
+    return prompts, fmean(len(e.ids) for e in demos) - fmean(len(p) for p in prompts)
+
+
+def _time_training(bench: Bench, model: Transformer) -> float:
+    stage = next((s for s in bench.recipe.stages if not isinstance(s, GrpoStage)), bench.recipe.stages[0])
+    learner = Learner(model, stage.optimizer, TIMED_STEPS, bench.dtype)
+    make = _timed_examples(bench)
+    seconds, tokens = 0.0, 0
+    for number in range(TIMED_STEPS):
+        start = time.perf_counter()
+        batch = data.pack(data.fill(make, f"timing/{number}", TIMED_TOKENS))
+        out = supervised_loss(model, batch, SupervisedWeights(mtp=0.1), bench.dtype)
+        learner.backward(out.total, out.routings)
+        learner.update(number)
+        if number:  # the first step warms up
+            seconds, tokens = seconds + time.perf_counter() - start, tokens + len(batch.ids_N)
+    return tokens / seconds
+
+
+def _timed_examples(bench: Bench) -> data.ExampleAt:
+    if isinstance(bench.task, Demonstrates):
+        return data.demonstrations(bench.problems, SftStage(steps=1), bench.tokenizer)
+    return lambda key: chat.document(bench.tokenizer, bench.problems.at(key).prompt * 8)
+
+
+def _time_sampling(bench: Bench, model: Transformer, prompts: list[list[int]]) -> float:
+    engine = bench.engine(model)
+    params = SamplingParams(thinking_budget=TIMED_LENGTH, answer_tokens=8, max_tokens=TIMED_LENGTH)
+    engine.generate(prompts[:8], params)
+    start = time.perf_counter()
+    samples = engine.generate(prompts, params)
+    return sum(len(c.token_ids) for group in samples for c in group) / (time.perf_counter() - start)
+
+
+def _line(recipe: Recipe, stage: Stage, spec: ModelSpec, rates: Rates) -> StageBill:
+    with_mtp = getattr(stage, "mtp_weight", 0.0) > 0
+    context = int(rates.prompt + rates.completion / 2)
+    trained = cost.training_flops(spec, context, mtp=with_mtp)
+    sampled = cost.decode_flops(spec, context)
+    kinds = [
+        bill.work_from_rate(trained_tokens(stage, rates), trained, rates.training),
+        bill.work_from_rate(sampled_tokens(recipe, stage, rates), sampled, rates.sampling),
+    ]
+    return bill.predict(stage.name, [k for k in kinds if k.tokens], recipe.bill)
+
+
+def trained_tokens(stage: Stage, rates: Rates) -> float:
+    """Tokens through forward and backward passes."""
+    if not isinstance(stage, GrpoStage):
+        return float(stage.steps * stage.batch_tokens)
+    alive = min(1.0, (1 - DEAD_SHARE) * (1 + stage.refill_rounds * DEAD_SHARE))
+    return stage.steps * stage.problems * stage.group_size * alive * (rates.prompt + rates.completion)
+
+
+def sampled_tokens(recipe: Recipe, stage: Stage, rates: Rates) -> float:
+    """Tokens that the engine writes for the stage and for its evaluation."""
+    samples = 0.0 if isinstance(stage, PretrainStage) else float(recipe.evaluation.problems)
+    if isinstance(stage, GrpoStage):
+        samples += stage.steps * stage.problems * stage.group_size * (1 + stage.refill_rounds * DEAD_SHARE)
+    elif isinstance(stage, DistillStage):
+        samples += stage.problems * stage.samples
+    return samples * rates.completion

@@ -1,0 +1,291 @@
+"""A recipe from its first stage to its bill: stages in order, each resumable, each judged on the same fresh problems.
+
+    runs/<run>/recipe.toml            the recipe with every default in place
+               run.json               what is done so far: outcomes, bill, machine, versions stages/<stage>/
+               checkpoints, metrics.jsonl, rollouts.jsonl (where it samples), model/ evaluation.json        accuracy
+               over budgets and votes of the final model, one solved and one failed trace model/                 the
+               final model folder
+
+run.json is rewritten whole after each stage, so a kill between stages loses nothing. Not covered: the report
+(bench/report.py), choosing the run's folder (cli).
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from raison import __version__, hardware
+from raison.config import GrpoStage, PretrainStage, Recipe, Stage, dump
+from raison.errors import UserError
+from raison.files import write_atomic
+from raison.metrics import Sink
+from raison.model import cost
+from raison.model.spec import ModelSpec
+from raison.model.transformer import Transformer, initialise
+from raison.records import Problem
+from raison.tasks.catalog import load_task
+from raison.tasks.task import Task, checker_id
+from raison.text.tokenizer import Tokenizer
+from raison.think.measure import Attempt, Measurement, held_out_problems, measure, over_budgets, over_votes
+from raison.train import bill
+from raison.train.bill import Bill, StageBill
+from raison.train.loop import Loop, LoopSettings, StopRequest, Totals
+from raison.train.predict import predict
+from raison.train.stages import Bench, new_learner, prepare
+from raison.weights import folder as model_folder
+
+CONTROL = "-control"
+TYPICAL_CONTEXT = 128
+
+
+@dataclass(frozen=True, slots=True)
+class StageOutcome:
+    """What one stage used and what it reached. `accuracy` is pass@1 with its interval; None where it is not judged."""
+
+    stage: str
+    kind: str
+    control: bool
+    steps: int
+    tokens: int
+    flops: float
+    seconds: float
+    accuracy: dict[str, float] | None
+    thinking_tokens: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A stage with what it starts from (None = random weights) and the shape it trains."""
+
+    stage: Stage
+    parent: Stage | None
+    spec: ModelSpec
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    folder: Path
+    model: Path
+    outcomes: tuple[StageOutcome, ...]
+    bill: Bill
+    evaluation: dict[str, Any] = field(default_factory=dict)
+
+
+class Watch(Protocol):
+    """Whoever looks on. Every method may do nothing."""
+
+    def predicted(self, bill: Bill) -> None: ...
+    def stage_started(self, stage: str, steps: int) -> None: ...
+    def sink(self, stage: str) -> Sink: ...
+    def stage_done(self, outcome: StageOutcome) -> None: ...
+    def note(self, text: str) -> None: ...
+
+
+def run_recipe(recipe: Recipe, folder: Path, *, watch: Watch, resume: bool = False) -> RunResult:
+    """Run what is left of the recipe in `folder`. Raises UserError, and Stopped when the user asked to stop."""
+    return Run(recipe, folder, watch, resume).go()
+
+
+def expand(recipe: Recipe) -> list[Planned]:
+    """Stages in the order in which they run; a grpo stage is followed by its random-reward control."""
+    plan: list[Planned] = []
+    for stage in recipe.stages:
+        planned = Planned(stage, recipe.parent(stage), recipe.spec_of(stage))
+        plan.append(planned)
+        if isinstance(stage, GrpoStage) and stage.control:
+            control = replace(stage, name=stage.name + CONTROL, reward="random", control=False)
+            plan.append(replace(planned, stage=control))
+    return plan
+
+
+class Run:
+    """One run under way: its state is what run.json holds."""
+
+    def __init__(self, recipe: Recipe, folder: Path, watch: Watch, resume: bool) -> None:
+        self.recipe, self.folder, self.watch = recipe, folder, watch
+        self.plan = expand(recipe)
+        self.state: dict[str, Any] = _read_state(folder) if resume else {}
+        self.bench = Bench(recipe, folder, Tokenizer.build(), load_task(recipe.task.name, False, recipe.task.checker))
+        self.held_out = load_task(recipe.task.name, True, recipe.task.checker)
+        self._check_vocabulary()
+
+    def go(self) -> RunResult:
+        self._begin()
+        with StopRequest() as stop:
+            for planned in self.plan:
+                if planned.stage.name not in self._outcomes():
+                    self._one(planned, stop)
+        if "evaluation" not in self.state:
+            self._finish()
+        return self.result()
+
+    def result(self) -> RunResult:
+        outcomes = tuple(StageOutcome(**row) for row in self._outcomes().values())
+        return RunResult(self.folder, self.folder / "model", outcomes, self.bill(), self.state.get("evaluation", {}))
+
+    def bill(self) -> Bill:
+        actual = [_bill_line(StageOutcome(**row), self.recipe) for row in self._outcomes().values()]
+        predicted = [StageBill(**row) for row in self.state.get("predicted", [])]
+        return Bill(tuple(predicted), bill.with_points(actual))
+
+    def _begin(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if not self.state:
+            write_atomic(self.folder / "recipe.toml", dump(self.recipe).encode())
+            predicted = predict(self.bench, [(planned.stage, planned.spec) for planned in self.plan])
+            self.state = {
+                "recipe": self.recipe.name, "seed": self.recipe.seed, "task": self.recipe.task.name,
+                "checker": checker_id(self.bench.task), "started": _now(), "versions": _versions(),
+                "commit": _commit(), "machine": hardware.probe().to_dict(), "outcomes": {},
+                "predicted": [asdict(line) for line in predicted],
+            }  # fmt: skip
+            self._save()
+        self.watch.predicted(self.bill())
+
+    def _one(self, planned: Planned, stop: StopRequest) -> None:
+        stage = planned.stage
+        place = self.bench.stage_folder(stage.name)
+        loop = Loop(
+            new_learner(self.bench, stage, self._weights(planned)),
+            LoopSettings(stage.name, stage.steps, stage.checkpoint_seconds, place),
+            warn=self.watch.note,
+        )
+        self.watch.stage_started(stage.name, stage.steps)
+        step = prepare(self.bench, stage, loop)
+        totals = loop.run(step, [self.watch.sink(stage.name)], stop)
+        outcome = self._judge(stage, loop.learner.model, totals)
+        model_folder.save(place / "model", loop.learner.model, self.bench.tokenizer, self._provenance(outcome))
+        self.state["outcomes"][stage.name] = asdict(outcome)
+        self._save()
+        shutil.rmtree(place / "checkpoints", ignore_errors=True)  # the model folder has taken their place
+        self.watch.stage_done(outcome)
+
+    def _weights(self, planned: Planned) -> Transformer:
+        if planned.parent is None:
+            return initialise(Transformer(planned.spec), self.recipe.seed)
+        return model_folder.load(self.bench.stage_folder(planned.parent.name) / "model").model
+
+    def _judge(self, stage: Stage, model: Transformer, totals: Totals) -> StageOutcome:
+        start = time.perf_counter()
+        found = None if isinstance(stage, PretrainStage) else self._measure(model, self._problems())[0]
+        return StageOutcome(
+            stage=stage.name, kind=stage.kind, control=isinstance(stage, GrpoStage) and stage.reward == "random",
+            steps=stage.steps, tokens=totals.tokens, flops=stage_flops(stage, totals, model.spec),
+            seconds=totals.seconds + time.perf_counter() - start,
+            accuracy=None if found is None else asdict(found.pass_at_1),
+            thinking_tokens=None if found is None else found.thinking_tokens,
+        )  # fmt: skip
+
+    def _measure(
+        self, model: Transformer, problems: Sequence[Problem], samples: int = 1
+    ) -> tuple[Measurement, list[Attempt]]:
+        e = self.recipe.evaluation
+        return measure(self.bench.engine(model), self.held_out, problems, e.budgets[-1], samples, e.temperature, e.seed)
+
+    def _problems(self) -> list[Problem]:
+        e = self.recipe.evaluation
+        return held_out_problems(self.held_out, e.level, e.problems, e.seed)
+
+    def _finish(self) -> None:
+        model = model_folder.load(self.bench.stage_folder(self.recipe.final) / "model").model
+        self.watch.note("measuring the final model over budgets and votes")
+        evaluation = self._evaluate(model)
+        write_atomic(self.folder / "evaluation.json", json.dumps(evaluation, indent=1).encode())
+        self.state |= {"evaluation": evaluation, "ended": _now()}
+        final = StageOutcome(**self._outcomes()[self.recipe.final])
+        model_folder.save(self.folder / "model", model, self.bench.tokenizer, self._provenance(final))
+        self._save()
+
+    def _evaluate(self, model: Transformer) -> dict[str, Any]:
+        e = self.recipe.evaluation
+        problems = self._problems()
+        budgets = over_budgets(
+            self.bench.engine(model), self.held_out, problems, (0, *e.budgets), e.temperature, e.seed
+        )
+        best, attempts = self._measure(model, problems, samples=max(e.votes))
+        return {
+            "problems": len(problems), "level": e.level, "temperature": e.temperature,
+            "budgets": [asdict(m) for m in budgets],
+            "votes": [{"votes": k, "best_of": asdict(v)} for k, v in over_votes(attempts, e.votes).items()],
+            "best_of_seconds": best.seconds,
+            "samples": dict(_traces(attempts)),
+        }  # fmt: skip
+
+    def _provenance(self, outcome: StageOutcome) -> dict[str, Any]:
+        keys = ("recipe", "seed", "task", "checker", "commit", "versions")
+        return {key: self.state[key] for key in keys} | {"outcome": asdict(outcome)}
+
+    def _check_vocabulary(self) -> None:
+        have, needed = self.recipe.model.vocab_size, self.bench.tokenizer.size
+        if have < needed:
+            raise UserError(
+                f"vocab_size is {have}, but the tokenizer has {needed} tokens; raise it to {needed} or more"
+            )
+
+    def _outcomes(self) -> dict[str, dict[str, Any]]:
+        found: dict[str, dict[str, Any]] = self.state["outcomes"]
+        return found
+
+    def _save(self) -> None:
+        self.state["bill"] = self.bill().to_json()
+        write_atomic(self.folder / "run.json", json.dumps(self.state, indent=1).encode())
+
+
+def stage_flops(stage: Stage, totals: Totals, spec: ModelSpec) -> float:
+    """Operations of the tokens that were trained and sampled; attention at a typical length, for documents differ."""
+    training = cost.training_flops(spec, TYPICAL_CONTEXT, mtp=getattr(stage, "mtp_weight", 0.0) > 0)
+    return totals.trained * training + totals.sampled * cost.decode_flops(spec, TYPICAL_CONTEXT)
+
+
+def _bill_line(outcome: StageOutcome, recipe: Recipe) -> StageBill:
+    accuracy = None if outcome.accuracy is None else outcome.accuracy["value"]
+    return bill.stage_bill(outcome.stage, outcome.tokens, outcome.flops, outcome.seconds, recipe.bill, accuracy)
+
+
+def _traces(attempts: Sequence[Attempt]) -> Iterator[tuple[str, dict[str, str]]]:
+    """The first problem that was solved and the first that was not, with what the model wrote."""
+    for name, wanted in (("solved", True), ("failed", False)):
+        found = next((a for a in attempts if a.verdicts[0].correct == wanted), None)
+        if found is not None:
+            c = found.completions[0]
+            yield name, {"prompt": found.problem.prompt, "thinking": c.thinking, "answer": c.answer}
+
+
+def _read_state(folder: Path) -> dict[str, Any]:
+    """What an earlier process recorded; empty when it was killed before its first record."""
+    path = folder / "run.json"
+    if not path.exists():
+        return {}
+    try:
+        state: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        raise UserError(f"{path} is damaged; start the run anew without --resume") from None
+    return state
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")
+
+
+def _versions() -> dict[str, str]:
+    return {"python": platform.python_version(), "torch": str(torch.__version__), "raison": __version__}
+
+
+def _commit() -> str:
+    """The source's git commit, marked where files differ from it; empty where it is no checkout."""
+    try:
+        where = Path(__file__).parent
+        command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+        return subprocess.run(command, cwd=where, capture_output=True, text=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.TimeoutExpired):
+        return ""

@@ -1,0 +1,248 @@
+"""A model folder: what `raison` saves at the end of a stage, and what other people's software loads unchanged.
+
+    config.json             DeepSeek-V3's fields                     (huggingface.py)
+    generation_config.json  ids of begin and end, sampling as trained
+    model.safetensors       the weights under DeepSeek-V3's names    (huggingface.py)
+    tokenizer.json          the vocabulary; with tokenizer_config.json and chat_template.jinja, which transformers needs
+    raison.json             provenance: whatever the caller tells of how the model was made, and the weights' SHA-256
+
+A save writes a hidden sibling, forces it to disk and renames it; a reader finds the old folder or the new one, also
+after a crash between the two renames. Files in a replaced folder that are not listed above are carried over. Nothing is
+ever unpickled. Not covered: weights in several files, dtypes other than fp32 and bf16, two processes that save one
+folder at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from raison.errors import CheckpointError, UserError
+from raison.model.spec import ModelSpec
+from raison.model.transformer import Transformer
+from raison.text.chat import TEMPLATE
+from raison.text.tokenizer import BOS, EOS, Tokenizer
+from raison.weights.huggingface import config_from_spec, export_tensors, import_tensors, spec_from_config
+
+CONFIG, WEIGHTS, VOCABULARY, PROVENANCE = "config.json", "model.safetensors", "tokenizer.json", "raison.json"
+GENERATION, TOKENIZER_CONFIG, CHAT = "generation_config.json", "tokenizer_config.json", "chat_template.jinja"
+OURS = (CONFIG, WEIGHTS, VOCABULARY, PROVENANCE, GENERATION, TOKENIZER_CONFIG, CHAT)
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    model: Transformer
+    """On the CPU, in fp32."""
+    tokenizer: Tokenizer
+    provenance: dict[str, Any]
+    """As the saver gave it; empty for a folder that other software wrote."""
+
+
+def save(
+    folder: Path,
+    model: Transformer,
+    tokenizer: Tokenizer,
+    provenance: Mapping[str, Any],
+    dtype: Literal["fp32", "bf16"] | None = None,
+) -> None:
+    """Write a model folder, or replace one.
+
+    `provenance` is anything JSON can hold; `dtype` None stores the weights in their own.
+
+    Raises UserError when `folder` holds something else than a model, or cannot be written, as on a full disk: what was
+    there before is then untouched and nothing half-written stays.
+    """
+    folder = folder.resolve()
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        _finish_interrupted(folder)
+        _refuse_strangers(folder)
+        temporary = _sibling(folder, "saving")
+        try:
+            _write(temporary, _contents(model, tokenizer, provenance, dtype))
+            _carry_over(folder, temporary)
+            _sync(temporary)
+            _swap(folder, temporary)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    except OSError as error:
+        raise UserError(
+            f"the model could not be saved in {folder}: {error.strerror or error}. What was there before is intact; "
+            "make room or choose another folder"
+        ) from error
+
+
+def load(folder: Path) -> LoadedModel:
+    """Read a model folder, ours or one of DeepSeek-V3's kind that other software wrote.
+
+    Raises CheckpointError that names the file, what is wrong with it and, where there is one, the remedy.
+    """
+    source = _readable(folder.resolve())
+    spec = _spec(source)
+    tokenizer = Tokenizer.load(source / VOCABULARY)
+    if tokenizer.size > spec.vocab_size:
+        raise CheckpointError(f"{source / VOCABULARY} has {tokenizer.size} tokens, {CONFIG} only {spec.vocab_size}")
+    about = _json(source / PROVENANCE) if (source / PROVENANCE).is_file() else {}
+    tensors = _tensors(source / WEIGHTS, about.get("weights"))
+    try:
+        model = import_tensors(spec, tensors)
+    except CheckpointError as error:
+        raise CheckpointError(f"{source / WEIGHTS}: {error}") from error
+    return LoadedModel(model, tokenizer, about.get("provenance", {}))
+
+
+def _contents(
+    model: Transformer, tokenizer: Tokenizer, provenance: Mapping[str, Any], dtype: str | None
+) -> dict[str, bytes]:
+    stored = model.embed_tokens.dtype if dtype is None else DTYPES[dtype]
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in export_tensors(model, stored).items()}
+    weights = safetensors.torch.save(tensors, metadata={"format": "pt"})
+    about = {"bytes": len(weights), "sha256": hashlib.sha256(weights).hexdigest()}
+    ids = {"bos_token_id": tokenizer.bos, "eos_token_id": tokenizer.eos}
+    texts: dict[str, Any] = {
+        CONFIG: config_from_spec(model.spec, tokenizer.bos, tokenizer.eos, str(stored).removeprefix("torch.")),
+        GENERATION: {"do_sample": True, "temperature": 1.0, "top_p": 1.0, **ids, "pad_token_id": tokenizer.eos},
+        TOKENIZER_CONFIG: _tokenizer_config(model.spec),
+        PROVENANCE: {"format": FORMAT, "weights": about, "provenance": dict(provenance)},
+    }
+    coded = {name: (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode() for name, value in texts.items()}
+    return {**coded, WEIGHTS: weights, VOCABULARY: tokenizer.to_json().encode(), CHAT: TEMPLATE.encode()}
+
+
+def _tokenizer_config(spec: ModelSpec) -> dict[str, Any]:
+    """As R1 has it, padding by end of sentence included; but no BOS of its own, since the template writes it."""
+    return {
+        "tokenizer_class": "PreTrainedTokenizerFast", "bos_token": BOS, "eos_token": EOS, "pad_token": EOS,
+        "add_bos_token": False, "add_eos_token": False, "clean_up_tokenization_spaces": False,
+        "model_max_length": spec.max_position_embeddings, "chat_template": TEMPLATE,
+    }  # fmt: skip
+
+
+def _write(temporary: Path, contents: Mapping[str, bytes]) -> None:
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    for name, data in contents.items():
+        with (temporary / name).open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _carry_over(folder: Path, temporary: Path) -> None:
+    """What people have laid beside the model stays there."""
+    for path in folder.iterdir() if folder.exists() else ():
+        if path.name not in OURS:
+            if path.is_dir():
+                shutil.copytree(path, temporary / path.name, symlinks=True)
+            else:
+                shutil.copy2(path, temporary / path.name, follow_symlinks=False)
+
+
+def _swap(folder: Path, temporary: Path) -> None:
+    """A folder cannot be renamed over another one: the old one steps aside, and back when the new one fails."""
+    aside = _sibling(folder, "replaced")
+    if folder.exists():
+        folder.rename(aside)
+    try:
+        temporary.rename(folder)
+    except BaseException:
+        if aside.exists():
+            aside.rename(folder)
+        raise
+    _sync(folder.parent)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _finish_interrupted(folder: Path) -> None:
+    """After a crash within `_swap`: the old folder comes back, or goes for good if the new one is in its place."""
+    aside = _sibling(folder, "replaced")
+    if aside.exists():
+        if folder.exists():
+            shutil.rmtree(aside)
+        else:
+            aside.rename(folder)
+
+
+def _refuse_strangers(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file; a model is saved as a folder, choose another name")
+    if folder.is_dir() and not (folder / PROVENANCE).is_file() and any(folder.iterdir()):
+        raise UserError(f"{folder} holds something else than a model saved here; choose another folder or empty it")
+
+
+def _readable(folder: Path) -> Path:
+    """The folder itself, or the one that stepped aside when a crash came before its successor stood in its place."""
+    aside = _sibling(folder, "replaced")
+    if folder.is_dir():
+        return folder
+    if aside.is_dir():
+        return aside
+    raise CheckpointError(f"there is no model folder {folder}")
+
+
+def _sibling(folder: Path, purpose: str) -> Path:
+    return folder.with_name(f".{folder.name}.{purpose}")
+
+
+def _sync(folder: Path) -> None:
+    """Make names in `folder` survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _spec(source: Path) -> ModelSpec:
+    config = _json(source / CONFIG)
+    try:
+        return spec_from_config(config)
+    except CheckpointError as error:
+        raise CheckpointError(f"{source}: {error}") from error
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise CheckpointError(f"{path} is not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path} must hold a JSON object")
+    return value
+
+
+def _tensors(path: Path, about: Mapping[str, Any] | None) -> dict[str, Tensor]:
+    try:
+        if about is not None:
+            _compare(path, about)
+        return safetensors.torch.load_file(path)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} is cut off or damaged: {error}") from error
+
+
+def _compare(path: Path, about: Mapping[str, Any]) -> None:
+    size = path.stat().st_size
+    if size != about.get("bytes"):
+        said = about.get("bytes")
+        raise CheckpointError(f"{path} is cut off or replaced: it has {size} bytes, {PROVENANCE} says {said}")
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != about.get("sha256"):
+        raise CheckpointError(f"{path} is damaged or replaced: it is not the file that {PROVENANCE} describes")

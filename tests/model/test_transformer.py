@@ -1,0 +1,50 @@
+"""The decoder as a whole: multi-token prediction by hand, initialisation from a seed."""
+
+from __future__ import annotations
+
+import torch
+
+from raison.model.layout import Layout
+from raison.model.rope import rotation
+from raison.model.transformer import Transformer, initialise
+from tests.shapes import SMALL, random_ids, random_model
+
+
+@torch.no_grad()
+def test_mtp_module_by_hand() -> None:
+    """[enorm(embedding) ; hnorm(state)] through eh_proj, one routed block, its own norm, the shared head."""
+    model, ids = random_model(SMALL), random_ids(9)
+    layout = Layout.of([8])
+    rot = rotation(SMALL, layout.positions_N)
+    states, _ = model.hidden(torch.tensor(ids[:8]), layout.positions_N, layout)
+    (module,) = model.predictors()
+    out, routing = module(states, model.embed(torch.tensor(ids[1:])), rot, layout)
+    left, right = module.eh_proj.weight.split(SMALL.hidden_size, dim=1)
+    joined = module.enorm(model.embed_tokens[ids[1:]]) @ left.T + module.hnorm(states) @ right.T
+    expected, _ = module.block(joined, rot, layout)
+    assert torch.allclose(out, expected, atol=1e-5)
+    assert routing is not None
+    assert routing.experts_NK.shape == (8, SMALL.num_experts_per_tok)
+    logits = model.logits(out, module.norm)
+    assert torch.allclose(logits, module.norm(out) @ model.head.T, atol=1e-5)
+    assert logits.shape == (8, 99)
+
+
+@torch.no_grad()
+def test_later_tokens_change_nothing_before_them() -> None:
+    model, ids = random_model(SMALL), random_ids(12)
+    changed = [*ids[:8], *random_ids(4, seed=9)]
+    before, after = model.score(ids), model.score(changed)
+    assert (before[:8] - after[:8]).abs().max() < 1e-5
+    assert (before[8:] - after[8:]).abs().max() > 1e-2
+
+
+def test_weights_come_from_the_seed_alone() -> None:
+    torch.manual_seed(1)
+    one = initialise(Transformer(SMALL), 3).state_dict()
+    torch.manual_seed(2)
+    two = initialise(Transformer(SMALL), 3).state_dict()
+    other = initialise(Transformer(SMALL), 4).state_dict()
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert not torch.equal(one["embed_tokens"], other["embed_tokens"])
+    assert abs(float(one["layers.0.self_attn.o_proj.weight"].std()) / SMALL.initializer_range - 1) < 0.1
