@@ -38,7 +38,8 @@ set -e; began=$$(date +%s); \
 echo "· making the environment in $(VENV): mostly PyTorch, a minute or two the first time"; \
 test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV); \
 $(BIN)/python -c 'import sys; sys.exit("raison needs Python 3.11 or newer: make PYTHON=python3.11 ...") if sys.version_info < (3, 11) else None'; \
-$(BIN)/pip install --quiet --disable-pip-version-check -e '.[$(1)]'; \
+$(BIN)/pip install --disable-pip-version-check -e '.[$(1)]' > $(VENV)/install.log 2>&1 \
+	|| { tail -n 20 $(VENV)/install.log; echo "· the environment could not be made; all of it: $(VENV)/install.log"; exit 1; }; \
 touch $@; \
 echo "· environment ready ($(VENV), $$(( $$(date +%s) - began )) s)"
 endef

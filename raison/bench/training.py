@@ -93,7 +93,7 @@ def _supervised_step(learner: Learner, make: data.ExampleAt, number: int) -> int
     out = supervised_loss(learner.model, batch, SupervisedWeights(mtp=0.3, balance=1e-4), learner.dtype)
     learner.backward(out.total, out.routings)
     learner.update(number)
-    return len(batch.ids_N)
+    return batch.tokens
 
 
 def _rate(step: Callable[[int], int], steps: int) -> float:

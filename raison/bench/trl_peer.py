@@ -51,8 +51,9 @@ def _trainer(folder: Path, problems: int, group: int, length: int, bf16: bool, s
         num_key_value_heads=4, max_position_embeddings=1024, tie_word_embeddings=True,
     )  # fmt: skip
     arguments = GRPOConfig(
-        output_dir=str(folder), use_cpu=True, bf16=bf16, gradient_checkpointing=False, report_to="none", disable_tqdm=True,
-        max_completion_length=length, per_device_train_batch_size=problems * group, num_generations=group,
+        output_dir=str(folder), use_cpu=True, bf16=bf16, gradient_checkpointing=False, report_to="none",
+        disable_tqdm=True, max_completion_length=length,
+        per_device_train_batch_size=problems * group, num_generations=group,
         gradient_accumulation_steps=1, max_steps=steps, logging_strategy="no", save_strategy="no", learning_rate=1e-6,
     )  # fmt: skip
     task = load_task("countdown")

@@ -4,6 +4,6 @@ parser.py holds every command's arguments and loads nothing heavy; each command'
 for, so that `raison grade` and `--help` start without torch. Not covered: anything that a library user could want.
 """
 
-from raison.cli.main import main
+from raison.cli.entry import main
 
 __all__ = ["main"]

@@ -11,6 +11,7 @@ from argparse import Namespace
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 from rich.console import Console
 
@@ -27,7 +28,7 @@ HELP = """\
   /seed N          start again from this seed
   /temperature T   0 = the likeliest token each time
   /quit            leave (^D does too)"""
-SETTINGS: dict[str, Callable[[str], float]] = {"budget": int, "n": int, "seed": int, "temperature": float}
+SETTINGS: dict[str, Callable[[str], Any]] = {"budget": int, "n": int, "seed": int, "temperature": float}
 
 
 def command(arguments: Namespace) -> int:

@@ -1,4 +1,7 @@
-"""`raison check TASK|FILE`: attack a checker, and prove that it pays for right answers. No torch."""
+"""`raison check TASK|FILE`: attack a checker, and prove that it pays for right answers. No torch.
+
+Not covered: the attacks (tasks/attacks.py), what counts as a hole (tasks/audit.py).
+"""
 
 from __future__ import annotations
 

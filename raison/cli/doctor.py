@@ -1,4 +1,7 @@
-"""`raison doctor`: what this machine is and delivers, and what is installed. For bug reports, and before a long run."""
+"""`raison doctor`: what this machine is and delivers, and what is installed. For bug reports, and before a long run.
+
+Not covered: mending anything.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""`raison grade TASK "PROBLEM" "ANSWER"`: 0 right, 1 wrong, 2 malformed problem. Starts in a blink: no torch, no
-rich.
+"""`raison grade TASK "PROBLEM" "ANSWER"`: exit code 0 right, 1 wrong, 2 malformed problem.
+
+Starts in a blink: neither torch nor rich is imported. Not covered: many answers at once (`load_task(name).check`).
 """
 
 from __future__ import annotations

@@ -120,12 +120,15 @@ def _aloud(console: Console, reasoner: Reasoner, task: Task, problem: Problem, a
     show = _Thinking(console)
     completion: Completion | None = None
     events = reasoner.stream(problem.prompt, budget=asking.budget, seed=asking.seed, temperature=asking.temperature)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # products of one token are too small to share: threads would only wait for each other
     try:
         for event in events:
             if event.thinking and event.text:
                 show.add(event.text)
             completion = event.finished or completion
     finally:
+        torch.set_num_threads(threads)
         show.end()
     assert completion is not None, "a stream ends with its completion"
     return Solved(problem, (completion,), (task.check(problem, completion.answer),), completion.seconds)

@@ -1,4 +1,7 @@
-"""`raison spec NAME`: what a model would weigh and cost, from its shape alone."""
+"""`raison spec NAME`: what a model would weigh and cost, from its shape alone.
+
+Not covered: the arithmetic (model/cost.py).
+"""
 
 from __future__ import annotations
 

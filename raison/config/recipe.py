@@ -51,10 +51,13 @@ class Recipe:
             raise UserError(f"seed is {self.seed}; it must be at least 0")
         for index, stage in enumerate(self.stages):
             self._check(stage, self.stages[:index])
-        if not self.final:
-            kept = [stage.name for stage in self.stages if not isinstance(stage, DistillStage)]
-            object.__setattr__(self, "final", (kept or [self.stages[-1].name])[-1])
-        self.stage(self.final)
+        self.stage(self.final_stage)
+
+    @property
+    def final_stage(self) -> str:
+        """Name of the stage whose weights become the run's model."""
+        kept = [stage.name for stage in self.stages if not isinstance(stage, DistillStage)]
+        return self.final or (kept or [self.stages[-1].name])[-1]
 
     def stage(self, name: str) -> Stage:
         """The stage `name`; raises UserError that names the nearest when there is none."""

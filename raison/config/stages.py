@@ -99,7 +99,7 @@ class GrpoStage(StageBase):
     temperature: float = 1.0
     """Of sampling, and of the log-probabilities that are trained."""
     loss: Literal["grpo", "bnpo", "dr_grpo", "dapo"] = "dapo"
-    """What a sum of token losses is divided by: each sample's tokens; the microbatch's; a constant; the minibatch's."""
+    """What token losses are divided by: each sample's tokens; the microbatch's; a constant; the minibatch's (dapo)."""
     level: Literal["token", "sequence"] = "token"
     """Importance ratio of each token, or of the sample (GSPO)."""
     policy: Literal["clip", "cispo", "sapo"] = "clip"

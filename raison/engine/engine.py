@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from raison.engine.cache import LatentCache
+from raison.engine.completion import completion_of
 from raison.engine.runner import Runner, compute_copy, refresh_copy
 from raison.engine.sampler import sample
 from raison.engine.scheduler import Plan, Scheduler
@@ -27,7 +28,7 @@ from raison.engine.slots import GOING, LENGTH, STOP, Slots
 from raison.errors import UserError
 from raison.model.transformer import Transformer
 from raison.records import Completion, FinishReason
-from raison.text.reasoning import Piece, ReasoningStream, first_stop
+from raison.text.reasoning import Piece, ReasoningStream
 from raison.text.tokenizer import Tokenizer
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -208,7 +209,7 @@ class Engine:
             raise UserError(f"the prompt has ids outside the vocabulary of {vocabulary}; encode it with this tokenizer")
         if len(prompt) + params.max_tokens > self._longest:
             raise UserError(
-                f"{len(prompt)} prompt tokens and max_tokens {params.max_tokens} exceed the {self._longest} tokens that fit; "
+                f"{len(prompt)} prompt tokens and max_tokens {params.max_tokens} exceed the {self._longest} that fit; "
                 "lower max_tokens, or raise cache_tokens if the model reaches further"
             )
 
@@ -261,7 +262,7 @@ class Engine:
             piece, state = self._read(seq, token, state)
             completion = None
             if state != GOING:
-                completion = self._complete(self._scheduler.finish(slot), REASONS[state])
+                completion = completion_of(self._scheduler.finish(slot), REASONS[state], self.tokenizer)
             if seq.loud:
                 events.append(Event(seq.id, token, piece.text or None, piece.thinking, completion))
             elif completion is not None:
@@ -283,26 +284,6 @@ class Engine:
         return piece, state
 
     def _cancelled(self, seq: Sequence) -> None:
-        completion = self._complete(seq, "cancelled")
+        completion = completion_of(seq, "cancelled", self.tokenizer)
         last = seq.stream.finish() if seq.stream is not None else Piece("", False)
         self._undelivered.append(Event(seq.id, None, last.text or None, last.thinking, completion))
-
-    def _complete(self, seq: Sequence, reason: FinishReason) -> Completion:
-        ids = seq.generated
-        ended = bool(ids) and ids[-1] == self.tokenizer.eos
-        spoken = len(ids) - ended
-        thought = (spoken if seq.closed_at < 0 else seq.closed_at - 1) if seq.thinks else 0
-        begin = spoken if seq.closed_at < 0 else seq.closed_at
-        thinking, tag, answer = (
-            self.tokenizer.decode(part) for part in (ids[:thought], ids[thought:begin], ids[begin:spoken])
-        )
-        answer = answer[: first_stop(answer, seq.params.stop)]
-        now = time.perf_counter()
-        first = (seq.first_token or now) - seq.submitted
-        return Completion(
-            text=thinking + tag + answer, thinking=thinking, answer=answer,
-            token_ids=tuple(ids), logprobs=tuple(seq.logprobs), finish_reason=reason,
-            prompt_tokens=len(seq.prompt), cached_tokens=seq.cached or 0,
-            thinking_tokens=thought, answer_tokens=spoken - begin, forced_close=seq.forced,
-            seed=seq.seed, first_token_seconds=first, seconds=now - seq.submitted,
-        )  # fmt: skip

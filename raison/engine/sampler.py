@@ -36,13 +36,12 @@ def sample(logits_NY: Tensor, slots: Slots, rows: Ints) -> tuple[Ints, NDArray[n
     greedy = temperature == 0
     if (temperature != 1).any():
         logits_NY = logits_NY / torch.from_numpy(np.where(greedy, np.float32(1), temperature)).unsqueeze(1)
-    logp_NY = logits_NY.log_softmax(-1)
-    probs_NY = _filter(logp_NY.exp(), slots, rows)
+    probs_NY = logits_NY.softmax(-1)
     counters = slots.length[rows] - slots.prompt_length[rows]
-    tokens_N = draw(probs_NY, torch.from_numpy(uniforms(slots.key[rows], counters)))
+    tokens_N = draw(_filter(probs_NY, slots, rows), torch.from_numpy(uniforms(slots.key[rows], counters)))
     if greedy.any():
         tokens_N = torch.where(torch.from_numpy(greedy), logits_NY.argmax(-1), tokens_N)
-    logprobs_N = logp_NY.gather(1, tokens_N.unsqueeze(1)).squeeze(1)
+    logprobs_N = probs_NY.gather(1, tokens_N.unsqueeze(1)).squeeze(1).log()
     return tokens_N.numpy(), logprobs_N.numpy()
 
 

@@ -113,6 +113,8 @@ class Scheduler:
         place = slots.computed[rows] // self.page_size
         fresh = place >= slots.pages[rows]
         shared = self.pool.references[slots.blocks[rows, place]] > 1
+        if self.followers:  # who computes a prompt for others writes into the page they share
+            shared &= ~np.isin(rows, list(self.followers))
         short = rows[fresh | shared]
         for slot in short.tolist():
             if slots.active[slot]:

@@ -1,7 +1,7 @@
 """How documents of different lengths share one flat batch: no padding for the linear maps, little for attention.
 
 All tokens of a batch stand in one row of N; documents are sorted by length and attention runs once per bucket of
-similar lengths, each document padded to the longest of its bucket. Positions restart with each document and none sees
+similar lengths, each document padded to the longest of its bucket and buckets to round sizes, since kernels are compiled by shape. Positions restart with each document and none sees
 another.
 
 Legend: N tokens of the batch, D documents of a bucket, L its longest document, H heads, E width of a head.
@@ -15,6 +15,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+
+DOCUMENT_STEP, LENGTH_STEP = 8, 32
 
 
 class _Spread(torch.autograd.Function):
@@ -56,7 +59,7 @@ class Bucket:
     documents: int
     longest: int
     places_n: Tensor | None
-    """Each token's place among the D*L padded ones; None when all lengths are equal."""
+    """Each token's place among the D*L padded ones; None when there is one document."""
 
     def pad(self, x_NHE: Tensor) -> Tensor:
         """[N, H, E] -> [D, H, L, E], zeros after each document's end."""
@@ -79,12 +82,14 @@ class Layout:
     lengths: tuple[int, ...]
     positions_N: Tensor
     buckets: tuple[Bucket, ...]
+    padding: int = 0
+    """Tokens at the end that belong to no document: they attend to nothing, and nobody reads them."""
 
     @classmethod
-    def of(cls, lengths: Sequence[int], max_waste: float = 0.25) -> Layout:
-        """Lay out documents that stand one after another; a bucket ends where padding would exceed `max_waste` of it."""
-        positions = [torch.arange(n) for n in lengths]
-        return cls(tuple(lengths), torch.cat(positions), tuple(_buckets(lengths, max_waste)))
+    def of(cls, lengths: Sequence[int], max_waste: float = 0.25, padding: int = 0) -> Layout:
+        """Lay out documents that stand one after another; a bucket ends where padding exceeds `max_waste` of it."""
+        positions = [torch.arange(n) for n in (*lengths, *[1] * padding)]
+        return cls(tuple(lengths), torch.cat(positions), tuple(_buckets(lengths, max_waste)), padding)
 
 
 def _buckets(lengths: Sequence[int], max_waste: float) -> list[Bucket]:
@@ -104,7 +109,13 @@ def _waste(run: Sequence[int]) -> float:
 def _bucket(start: int, run: Sequence[int]) -> Bucket:
     longest = max(run)
     stop = start + sum(run)
-    if min(run) == longest:
-        return Bucket(start, stop, len(run), longest, None)
-    real_DL = torch.arange(longest).unsqueeze(0) < torch.tensor(run).unsqueeze(1)
-    return Bucket(start, stop, len(run), longest, real_DL.flatten().nonzero().squeeze(1))
+    if len(run) == 1:
+        return Bucket(start, stop, 1, longest, None)
+    documents, longest = _rounded(len(run), DOCUMENT_STEP), _rounded(longest, LENGTH_STEP)
+    lengths_D1 = torch.tensor([*run, *[0] * (documents - len(run))]).unsqueeze(1)
+    real_DL = torch.arange(longest).unsqueeze(0) < lengths_D1
+    return Bucket(start, stop, documents, longest, real_DL.flatten().nonzero().squeeze(1))
+
+
+def _rounded(count: int, step: int) -> int:
+    return -(-count // step) * step

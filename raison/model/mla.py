@@ -98,7 +98,8 @@ class MultiHeadLatentAttention(nn.Module):
         scores_SJL = torch.bmm(q_SJW, group.keys_SLW.transpose(1, 2)).float() * self.spec.softmax_scale
         scores_SQHL = scores_SJL.unflatten(1, (-1, heads)) + group.bias_SQL.unsqueeze(2)
         weights_SJL = scores_SQHL.softmax(-1).flatten(1, 2).to(q_nHW.dtype)
-        return torch.bmm(weights_SJL, group.keys_SLW[..., :rank]).reshape(-1, heads, rank)
+        seen_SJW = torch.bmm(weights_SJL, group.keys_SLW)  # slicing the keys first would copy them
+        return seen_SJW[..., :rank].reshape(-1, heads, rank)
 
     def _queries(self, x_ND: Tensor, rotation: Rotation) -> tuple[Tensor, Tensor]:
         spec = self.spec
@@ -131,6 +132,8 @@ def _causal_by_bucket(q_NHE: Tensor, k_NHE: Tensor, v_NHV: Tensor, layout: Layou
     for bucket in layout.buckets:
         q, k, v = (bucket.pad(t) for t in (q_NHE, k_NHE, v_NHV))
         runs.append(bucket.unpad(_causal_attention(q, k, v, scale)))
+    if layout.padding:
+        runs.append(v_NHV.new_zeros(layout.padding, *v_NHV.shape[1:]))
     return torch.cat(runs) if len(runs) > 1 else runs[0]
 
 

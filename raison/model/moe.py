@@ -5,7 +5,8 @@ dropped. Groups that are not kept are masked with -inf, as in DeepSeek's code (s
 The bias only chooses; the weights come from the unbiased scores. Not covered: expert parallelism, V2's softmax
 router.
 
-Legend: N tokens, D width, X experts, K experts per token, G groups, M = N*K routed copies, I inner width of an expert.
+Legend: N tokens, D width, X experts, K experts per token, G groups, M = N*K routed copies, P rows of the sorted copies
+(M and what pads), I inner width of an expert.
 """
 
 from __future__ import annotations
@@ -76,57 +77,85 @@ def balance_bias(bias_X: Tensor, load_X: Tensor, gamma: float) -> None:
     bias_X += gamma * torch.sign(load_X.float().mean() - load_X.float())
 
 
+@dataclass(frozen=True, slots=True)
+class Sorted:
+    """Routed copies in the order of their experts, each expert's run rounded up to whole steps of rows."""
+
+    sizes: list[int]
+    places_M: Tensor
+    """Where among the P rows each copy stands; copies of one token follow each other."""
+    tokens_P: Tensor
+    """Whose copy stands in each row; rows that only pad hold token 0, and nobody reads them."""
+
+    @classmethod
+    def of(cls, experts_NK: Tensor, count: int, step: int) -> Sorted:
+        flat_M = experts_NK.flatten()
+        device = flat_M.device
+        order_M = flat_M.argsort(stable=True)
+        counts_X = torch.bincount(flat_M, minlength=count)
+        rounded_X = (counts_X + step - 1).div(step, rounding_mode="floor") * step
+        shift_X = (rounded_X - counts_X).cumsum(0) - (rounded_X - counts_X)
+        places_M = torch.empty_like(order_M)
+        places_M[order_M] = torch.arange(len(order_M), device=device) + shift_X[flat_M[order_M]]
+        sizes = rounded_X.tolist()
+        tokens_P = torch.zeros(sum(sizes), dtype=torch.long, device=device)
+        tokens_P[places_M] = torch.arange(len(flat_M), device=device) // experts_NK.shape[1]
+        return cls(sizes, places_M, tokens_P)
+
+
 class _Dispatch(torch.autograd.Function):
-    """Copy each token once per chosen expert, in the experts' order; backward is a gather, hence deterministic."""
+    """Copy each token to the rows of its experts; backward gathers and sums, hence is deterministic."""
 
     @staticmethod
-    def forward(ctx: Any, x_ND: Tensor, order_M: Tensor, inverse_M: Tensor) -> Tensor:
-        ctx.save_for_backward(inverse_M)
+    def forward(ctx: Any, x_ND: Tensor, tokens_P: Tensor, places_M: Tensor) -> Tensor:
+        ctx.save_for_backward(places_M)
         ctx.tokens = len(x_ND)
-        return x_ND[order_M // (len(order_M) // len(x_ND))]
+        return x_ND.index_select(0, tokens_P)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        (inverse_M,) = ctx.saved_tensors
-        return grads[0][inverse_M].unflatten(0, (ctx.tokens, -1)).sum(1), None, None
+        (places_M,) = ctx.saved_tensors
+        return grads[0].index_select(0, places_M).unflatten(0, (ctx.tokens, -1)).sum(1), None, None
 
 
 class _Collect(torch.autograd.Function):
-    """Undo the sort: a permutation whose backward is the opposite permutation."""
+    """Bring the rows back to their tokens; rows that pad get no gradient."""
 
     @staticmethod
-    def forward(ctx: Any, y_MD: Tensor, order_M: Tensor, inverse_M: Tensor) -> Tensor:
-        ctx.save_for_backward(order_M)
-        return y_MD[inverse_M]
+    def forward(ctx: Any, y_PD: Tensor, places_M: Tensor) -> Tensor:
+        ctx.save_for_backward(places_M)
+        ctx.rows = len(y_PD)
+        return y_PD.index_select(0, places_M)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        (order_M,) = ctx.saved_tensors
-        return grads[0][order_M], None, None
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        (places_M,) = ctx.saved_tensors
+        grad_MD = grads[0]
+        return grad_MD.new_zeros(ctx.rows, grad_MD.shape[1]).index_copy_(0, places_M, grad_MD), None
 
 
 class _GroupedProduct(torch.autograd.Function):
     """y[s:e] = x[s:e] W_x^T for each expert's run of sorted rows, written in place without concatenation."""
 
     @staticmethod
-    def forward(ctx: Any, x_MD: Tensor, w_XFD: Tensor, sizes: list[int]) -> Tensor:
-        ctx.save_for_backward(x_MD, w_XFD)
+    def forward(ctx: Any, x_PD: Tensor, w_XFD: Tensor, sizes: list[int]) -> Tensor:
+        ctx.save_for_backward(x_PD, w_XFD)
         ctx.sizes = sizes
-        y_MF = x_MD.new_empty(len(x_MD), w_XFD.shape[1])
-        for w_FD, x, y in zip(w_XFD, x_MD.split(sizes), y_MF.split(sizes), strict=True):
+        y_PF = x_PD.new_empty(len(x_PD), w_XFD.shape[1])
+        for w_FD, x, y in zip(w_XFD, x_PD.split(sizes), y_PF.split(sizes), strict=True):
             torch.mm(x, w_FD.t(), out=y)
-        return y_MF
+        return y_PF
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
-        x_MD, w_XFD = ctx.saved_tensors
-        dy_MF = grads[0].contiguous()
-        dx_MD, dw_XFD = torch.empty_like(x_MD), torch.empty_like(w_XFD)
-        runs = (t.split(ctx.sizes) for t in (x_MD, dx_MD, dy_MF))
+        x_PD, w_XFD = ctx.saved_tensors
+        dy_PF = grads[0].contiguous()
+        dx_PD, dw_XFD = torch.empty_like(x_PD), torch.empty_like(w_XFD)
+        runs = (t.split(ctx.sizes) for t in (x_PD, dx_PD, dy_PF))
         for w_FD, dw_FD, x, dx, dy in zip(w_XFD, dw_XFD, *runs, strict=True):
             torch.mm(dy, w_FD, out=dx)
             torch.mm(dy.t(), x, out=dw_FD)
-        return dx_MD, dw_XFD, None
+        return dx_PD, dw_XFD, None
 
 
 class Experts(nn.Module):
@@ -140,15 +169,25 @@ class Experts(nn.Module):
 
     def forward(self, x_ND: Tensor, routing: Routing) -> Tensor:
         """The weighted sum of each token's experts, [N, D]."""
-        flat_M = routing.experts_NK.flatten()
-        order_M = flat_M.argsort(stable=True)
-        inverse_M = torch.empty_like(order_M).scatter_(0, order_M, torch.arange(len(order_M), device=order_M.device))
-        sizes = torch.bincount(flat_M, minlength=len(self.down_proj)).tolist()
-        x_MD = _Dispatch.apply(x_ND, order_M, inverse_M)  # type: ignore[no-untyped-call]
-        gate, up = _GroupedProduct.apply(x_MD, self.gate_up_proj.to(x_ND.dtype), sizes).chunk(2, dim=-1)  # type: ignore[no-untyped-call]
-        y_MD = _GroupedProduct.apply(F.silu(gate) * up, self.down_proj.to(x_ND.dtype), sizes)  # type: ignore[no-untyped-call]
-        y_NKD = _Collect.apply(y_MD, order_M, inverse_M).unflatten(0, routing.experts_NK.shape)  # type: ignore[no-untyped-call]
-        return torch.bmm(routing.weights_NK.to(x_ND.dtype).unsqueeze(1), y_NKD).squeeze(1)
+        dtype = x_ND.dtype
+        rows = Sorted.of(routing.experts_NK, len(self.down_proj), row_step(dtype, len(x_ND)))
+        x_PD = _Dispatch.apply(x_ND, rows.tokens_P, rows.places_M)  # type: ignore[no-untyped-call]
+        both_PI = _GroupedProduct.apply(x_PD, self.gate_up_proj.to(dtype), rows.sizes)  # type: ignore[no-untyped-call]
+        gate, up = both_PI.chunk(2, dim=-1)
+        y_PD = _GroupedProduct.apply(F.silu(gate) * up, self.down_proj.to(dtype), rows.sizes)  # type: ignore[no-untyped-call]
+        y_MD: Tensor = _Collect.apply(y_PD, rows.places_M)  # type: ignore[no-untyped-call]
+        y_NKD = y_MD.unflatten(0, routing.experts_NK.shape)
+        return torch.bmm(routing.weights_NK.to(dtype).unsqueeze(1), y_NKD).squeeze(1)
+
+
+def row_step(dtype: torch.dtype, tokens: int) -> int:
+    """Rows that a product's height is rounded up to.
+
+    In bf16 the CPU's kernels are compiled for each new shape, at 1-4 ms, so few shapes must do; in fp32 they are not.
+    """
+    if dtype != torch.bfloat16:
+        return 1
+    return 16 if tokens <= 1024 else 128
 
 
 class MixtureOfExperts(nn.Module):

@@ -127,7 +127,7 @@ def _validate_routing(spec: ModelSpec) -> None:
         raise UserError("a model with experts needs moe_intermediate_size of at least 1")
     if not 1 <= spec.topk_group <= spec.n_group or spec.n_routed_experts % spec.n_group:
         raise UserError(
-            f"{spec.n_routed_experts} experts cannot be routed as {spec.topk_group} of {spec.n_group} groups"
+            f"{spec.n_routed_experts} experts do not make {spec.topk_group} of {spec.n_group} groups"
         )
     reachable = spec.n_routed_experts // spec.n_group * spec.topk_group
     if not 1 <= spec.num_experts_per_tok <= reachable:
@@ -139,9 +139,9 @@ def _validate_routing(spec: ModelSpec) -> None:
 R1_671B = ModelSpec(
     vocab_size=129280, hidden_size=7168, num_hidden_layers=61, num_attention_heads=128, intermediate_size=18432,
     q_lora_rank=1536, kv_lora_rank=512, qk_nope_head_dim=128, qk_rope_head_dim=64, v_head_dim=128,
-    n_routed_experts=256, num_experts_per_tok=8, n_shared_experts=1, moe_intermediate_size=2048, n_group=8, topk_group=4,
-    routed_scaling_factor=2.5, first_k_dense_replace=3, num_nextn_predict_layers=1, max_position_embeddings=163840,
-    rope_scaling=YarnSpec(factor=40.0),
+    n_routed_experts=256, num_experts_per_tok=8, n_shared_experts=1, moe_intermediate_size=2048,
+    n_group=8, topk_group=4, routed_scaling_factor=2.5, first_k_dense_replace=3, num_nextn_predict_layers=1,
+    max_position_embeddings=163840, rope_scaling=YarnSpec(factor=40.0),
 )  # fmt: skip
 
 TINY = ModelSpec(

@@ -143,7 +143,7 @@ class _Audit:
             failure = "" if isinstance(verdict, Verdict) else f"returned {type(verdict).__name__}, not a Verdict"
         except CheckerError as error:
             failure = str(error)
-        except Exception as error:  # noqa: BLE001 - a checker may raise anything; that is a finding, not a crash
+        except Exception as error:
             failure = f"raised {type(error).__name__}: {error}"
         took = time.perf_counter_ns() - began
         self.checks, self.nanoseconds, self.slowest = self.checks + 1, self.nanoseconds + took, max(self.slowest, took)

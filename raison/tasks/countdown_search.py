@@ -94,7 +94,10 @@ def _search(terms: list[Term], target: int, rng: random.Random, slips: float, li
             lines.append(f"{step.written}!")
             return step.term
         last = _second_steps(step, rest, target) if len(rest) == 1 else []
-        if (not last and len(rest) < 2) or rng.random() < slips:
+        if (not last and len(rest) == 1) or rng.random() < slips:
+            continue
+        if not rest:
+            lines.append(step.written)
             continue
         if len(rest) > 1:
             lines.append(f"{step.written}:")

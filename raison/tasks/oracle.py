@@ -55,7 +55,7 @@ def _value(node: ast.expr, used: Counter[int]) -> Fraction:
         used[node.value] += 1
         return Fraction(node.value)
     if not isinstance(node, ast.BinOp):
-        raise ValueError("neither a number nor an operation")  # noqa: TRY004 - caught with the parser's own
+        raise ValueError("neither a number nor an operation")
     left, right = _value(node.left, used), _value(node.right, used)
     match node.op:
         case ast.Add():

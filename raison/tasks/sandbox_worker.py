@@ -167,7 +167,7 @@ def guarded(action: Callable[[], Any]) -> dict[str, Any]:
         return Failure("raised RecursionError", "bound the depth of what it follows").reply
     except (SystemExit, KeyboardInterrupt):
         return Failure("tried to exit", "return a verdict instead of exiting").reply
-    except BaseException as error:  # noqa: BLE001 - whatever it is, it is the user's and must become a reply
+    except BaseException as error:
         if isinstance(error, OSError) and error.errno == errno.EFBIG:
             return Failure("printed or wrote more than its limit", "print less in a checker", fatal=True).reply
         what = f"raised {type(error).__name__}: {str(error)[:_CLIP]}"

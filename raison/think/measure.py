@@ -85,7 +85,7 @@ class Measurement:
 def attempt_all(
     engine: Engine, task: Task, problems: Sequence[Problem], budget: int, samples: int, temperature: float, seed: int
 ) -> list[Attempt]:
-    """Sample every problem; sample j of problem i has the same seed whatever the budget, so budgets compare in pairs."""
+    """Sample every problem; a sample has the same seed whatever the budget, so budgets compare in pairs."""
     prompts = [chat.prompt_ids(engine.tokenizer, problem.prompt) for problem in problems]
     params = [
         SamplingParams(

@@ -78,8 +78,8 @@ def save(
         _prune(folder)
     except OSError as error:
         raise UserError(
-            f"the checkpoint of step {step} could not be saved in {folder}: {error.strerror or error}. Earlier checkpoints "
-            "are intact; make room or choose another folder, then resume"
+            f"the checkpoint of step {step} could not be saved in {folder}: {error.strerror or error}. "
+            "Earlier checkpoints are intact; make room or choose another folder, then resume"
         ) from error
     return target
 
@@ -107,6 +107,16 @@ def load(folder: Path) -> Checkpoint:
 def exists(folder: Path) -> bool:
     """Whether there is anything to resume from, whole or not."""
     return bool(_newest_first(folder))
+
+
+def forget(folder: Path, step: int) -> Path | None:
+    """Remove the checkpoints of `step` and later ones, which turned out bad; returns the newest that is left."""
+    for path in _newest_first(folder):
+        found = _NAME.fullmatch(path.name)
+        if found is None or int(found[2]) < step:
+            return path
+        shutil.rmtree(path)
+    return None
 
 
 def _write(temporary: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], extra: Any) -> None:

@@ -24,6 +24,9 @@ from raison.text import chat
 from raison.text.chat import Example
 from raison.text.tokenizer import Tokenizer
 
+LARGE, ROW_STEP = 1024, 128
+"""Batches above the first are padded to whole multiples of the second, for kernels are compiled by shape."""
+
 ExampleAt = Callable[[str], Example]
 """Makes the example that a key such as `0/sft/17/3` names (seed, stage, step, number)."""
 
@@ -38,6 +41,11 @@ class Packed:
     """Positions whose next token carries loss."""
 
     @property
+    def tokens(self) -> int:
+        """Of documents, padding left out."""
+        return sum(self.layout.lengths)
+
+    @property
     def targets_n(self) -> Tensor:
         return self.ids_N[self.predicting_n + 1]
 
@@ -47,7 +55,9 @@ def pack(examples: Iterable[Example]) -> Packed:
     ordered = sorted(examples, key=lambda e: len(e.ids))
     ids = torch.tensor([i for e in ordered for i in e.ids])
     predicted = torch.tensor([i for e in ordered for i in (0, *e.mask[1:])])
-    return Packed(ids, Layout.of([len(e.ids) for e in ordered]), predicted.nonzero().squeeze(1) - 1)
+    over = -len(ids) % ROW_STEP if len(ids) > LARGE else 0
+    layout = Layout.of([len(e.ids) for e in ordered], padding=over)
+    return Packed(torch.cat((ids, ids[:over])), layout, predicted.nonzero().squeeze(1) - 1)
 
 
 def fill(make: ExampleAt, key: str, tokens: int) -> list[Example]:

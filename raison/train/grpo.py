@@ -31,8 +31,8 @@ from raison.train.data import Packed, pack
 from raison.train.learner import Learner
 from raison.train.loop import StepOutcome
 from raison.train.loss import token_logprobs
-from raison.train.policy_loss import LossSettings, PolicyBatch, PolicyLoss, policy_loss
-from raison.train.rollout import Round, RolloutLog, Sampler, completion_limit
+from raison.train.policy_loss import Aggregation, LossSettings, PolicyBatch, PolicyLoss, policy_loss
+from raison.train.rollout import RolloutLog, Round, Sampler, completion_limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +71,8 @@ def _counting(rollout: Rollout, stage: GrpoStage) -> tuple[bool, ...]:
 
 def loss_settings(stage: GrpoStage) -> LossSettings:
     return LossSettings(
-        aggregation=stage.loss, level=stage.level, policy=stage.policy, clip_low=stage.clip_low, clip_high=stage.clip_high,
-        kl=stage.kl, kl_weight=stage.kl_weight, max_completion_length=completion_limit(stage.budget),
+        aggregation=stage.loss, level=stage.level, policy=stage.policy,
+        clip_low=stage.clip_low, clip_high=stage.clip_high, kl=stage.kl, kl_weight=stage.kl_weight, max_completion_length=completion_limit(stage.budget),
     )  # fmt: skip
 
 
@@ -165,6 +165,22 @@ def microbatches(samples: Sequence[Credited], tokens: int) -> Iterator[list[Cred
 
 
 @dataclass(frozen=True, slots=True)
+class Share:
+    """How one microbatch's loss is scaled so that a minibatch's gradient does not depend on how it was cut."""
+
+    items: float
+    accumulation: float
+
+
+def share_of(micro: Micro, minibatch: Sequence[Micro], aggregation: Aggregation) -> Share:
+    """All of the minibatch's tokens, and its sequences over the microbatch's own; bnpo means each microbatch alike."""
+    items = float(sum(m.counted for m in minibatch))
+    if aggregation == "bnpo":
+        return Share(items, len(minibatch))
+    return Share(items, sum(len(m.adv_B) for m in minibatch) / len(micro.adv_B))
+
+
+@dataclass(frozen=True, slots=True)
 class Scored:
     """A microbatch's counted tokens under some weights, as the engine scores them: whole vocabulary, at the
     temperature.
@@ -209,8 +225,8 @@ class GrpoStep:
         bases = [[None if on_policy else self._frozen(self.learner.model, m) for m in part] for part in parts]
         watched = []
         for i, (part, olds) in enumerate(zip(parts, bases, strict=True)):
-            items = sum(micro.counted for micro in part)
-            losses = [self._backward(m, old, items, len(part)) for m, old in zip(part, olds, strict=True) if m.counted]
+            shares = [share_of(micro, part, self._settings.aggregation) for micro in part]
+            losses = [self._backward(*one) for one in zip(part, olds, shares, strict=True) if one[0].counted]
             norm = self.learner.update(step * self.stage.minibatches + i)
             watched += [replace(one, grad_norm=norm) for one in losses]
         return average(watched)
@@ -219,7 +235,7 @@ class GrpoStep:
         with torch.no_grad():
             return score(model, micro.packed, self.stage.temperature, self.learner.dtype).logp_n
 
-    def _backward(self, micro: Micro, old_n: Tensor | None, items: int, passes: int) -> Watched:
+    def _backward(self, micro: Micro, old_n: Tensor | None, share: Share) -> Watched:
         scored = score(self.learner.model, micro.packed, self.stage.temperature, self.learner.dtype)
         batch = PolicyBatch(
             logp_N=scored.logp_n,
@@ -229,6 +245,7 @@ class GrpoStep:
             ref_N=None if self._reference is None else self._frozen(self._reference, micro),
             sampler_N=micro.sampler_n,
         )
-        out = policy_loss(batch, replace(self._settings, num_items=float(items), accumulation=passes))
+        settings = replace(self._settings, num_items=share.items, accumulation=share.accumulation)
+        out = policy_loss(batch, settings)
         self.learner.backward(out.loss, scored.routings)
         return Watched(out, scored.entropy_n.mean().item())

@@ -36,7 +36,7 @@ class Learner:
 
     def backward(self, loss: Tensor, routings: list[Routing]) -> None:
         if not bool(loss.isfinite()):
-            raise NumericalError(f"the loss is {loss.item()}: training has diverged; lower lr and muon_lr")
+            raise NumericalError(f"the loss is {loss.item()}: training has diverged, lower lr and muon_lr")
         torch.autograd.backward(loss)
         for load_X, routing in zip(self._load_RX, routings, strict=False):  # MTP modules may not have run
             load_X += torch.bincount(routing.experts_NK.flatten(), minlength=len(load_X))

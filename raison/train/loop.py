@@ -98,15 +98,18 @@ class Loop:
         self, learner: Learner, settings: LoopSettings, warn: Callable[[str], None] = lambda text: None
     ) -> None:
         self.learner, self.settings = learner, settings
-        self.totals = Totals()
-        self.next_step = self._restore(warn) if checkpoint.exists(self._checkpoints) else 0
+        self.totals, self.next_step = Totals(), 0
+        if checkpoint.exists(self._checkpoints):
+            self._restore(warn)
+        else:
+            self.save()  # something to fall back on from the first step
 
     @property
     def _checkpoints(self) -> Path:
         return self.settings.folder / "checkpoints"
 
     def run(self, step: Callable[[int], StepOutcome], sinks: Sequence[Sink], stop: StopRequest) -> Totals:
-        """Run the steps that are left. Raises Stopped or NumericalError after the last good state was saved."""
+        """Run the steps that are left. Raises Stopped when asked to, with all saved, and NumericalError naming the last good state."""
         saved = time.monotonic()
         path = self.settings.folder / "metrics.jsonl"
         with MetricsWriter(path, sinks, resume_step=self.next_step + 1) as metrics:
@@ -138,7 +141,7 @@ class Loop:
         s = self.settings
         return StepMetrics(s.stage, self.next_step, s.steps, outcome.tokens, seconds, outcome.figures)
 
-    def _restore(self, warn: Callable[[str], None]) -> int:
+    def _restore(self, warn: Callable[[str], None]) -> None:
         found = checkpoint.load(self._checkpoints)
         for text in found.warnings:
             warn(text)
@@ -146,11 +149,10 @@ class Loop:
         self.learner.load_state(found.optimizer)
         torch.set_rng_state(found.random_state)
         self.totals = Totals(**found.extra)
-        return found.step
+        self.next_step = found.step
 
     def _diverged(self, error: NumericalError) -> NumericalError:
-        self.learner.optimizer.zero_grad()
-        where = self.save()
-        return NumericalError(
-            f"{self.settings.stage}, step {self.next_step + 1}: {error}. The state before it is in {where}"
-        )
+        """Weights whose loss is not finite were spoilt by the update before: a checkpoint of them is worth nothing."""
+        good = checkpoint.forget(self._checkpoints, self.next_step)
+        kept = f"the last good state is in {good}" if good else "no earlier state was saved"
+        return NumericalError(f"{self.settings.stage}, step {self.next_step + 1}: {error}; {kept}")

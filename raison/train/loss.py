@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from raison.model.moe import row_step
+
 ROWS = 1024
 
 
@@ -64,6 +66,9 @@ def token_logprobs(
     """Log-probability of each target and entropy of each row, [n] and [n] in fp32 (nats). `states` are normed
     already.
     """
+    count = len(states_nD)
+    over = -count % row_step(states_nD.dtype, count)
+    states_nD, targets_n = F.pad(states_nD, (0, 0, 0, over)), F.pad(targets_n, (0, over))
     both = _TokenLogprobs.apply(states_nD, head_YD.to(states_nD.dtype), targets_n, temperature)  # type: ignore[no-untyped-call]
     logprobs, entropy = both
-    return logprobs, entropy
+    return logprobs[:count], entropy[:count]

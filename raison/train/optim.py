@@ -242,8 +242,7 @@ def clip_gradients(params: Iterable[nn.Parameter], max_norm: float) -> float:
     norm = torch.nn.utils.get_total_norm([p.grad for p in with_grad if p.grad is not None])
     if not norm.isfinite():
         raise NumericalError(
-            f"the gradient's norm is {norm.item()}: training has diverged; the weights from before this step are kept. "
-            "Lower lr and muon_lr, or clip harder"
+            f"the gradient's norm is {norm.item()}: training has diverged, lower lr and muon_lr, or clip harder"
         )
     if max_norm > 0:
         torch.nn.utils.clip_grads_with_norm_(with_grad, max_norm, norm)

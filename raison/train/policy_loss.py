@@ -53,8 +53,8 @@ class LossSettings:
     """Tokens; the constant that "dr_grpo" divides by."""
     num_items: float | None = None
     """Tokens of the whole optimiser step, for "dapo"; None takes this micro-batch's own count."""
-    accumulation: int = 1
-    """Micro-batches per optimiser step. "dapo" with num_items needs no division and ignores it."""
+    accumulation: float = 1
+    """Micro-batches per optimiser step; where they differ in size, the step's sequences over this one's. "dapo" with num_items needs no division and ignores it."""
     sapo_positive: float = 1.0
     sapo_negative: float = 1.05
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from raison.config import DistillStage, GrpoStage, PretrainStage, Recipe, SftStage, Stage
+from raison.config import DistillStage, GrpoStage, OptimizerSection, PretrainStage, Recipe, SftStage, Stage
 from raison.engine.sequence import SamplingParams
 from raison.model import cost
 from raison.model.spec import ModelSpec
@@ -68,8 +68,7 @@ def _lengths(bench: Bench) -> tuple[list[list[int]], float]:
 
 
 def _time_training(bench: Bench, model: Transformer) -> float:
-    stage = next((s for s in bench.recipe.stages if not isinstance(s, GrpoStage)), bench.recipe.stages[0])
-    learner = Learner(model, stage.optimizer, TIMED_STEPS, bench.dtype)
+    learner = Learner(model, OptimizerSection(), TIMED_STEPS, bench.dtype)
     make = _timed_examples(bench)
     seconds, tokens = 0.0, 0
     for number in range(TIMED_STEPS):
@@ -79,7 +78,7 @@ def _time_training(bench: Bench, model: Transformer) -> float:
         learner.backward(out.total, out.routings)
         learner.update(number)
         if number:  # the first step warms up
-            seconds, tokens = seconds + time.perf_counter() - start, tokens + len(batch.ids_N)
+            seconds, tokens = seconds + time.perf_counter() - start, tokens + batch.tokens
     return tokens / seconds
 
 

@@ -34,7 +34,7 @@ from raison.model.spec import ModelSpec
 from raison.model.transformer import Transformer, initialise
 from raison.records import Problem
 from raison.tasks.catalog import load_task
-from raison.tasks.task import Task, checker_id
+from raison.tasks.task import checker_id
 from raison.text.tokenizer import Tokenizer
 from raison.think.measure import Attempt, Measurement, held_out_problems, measure, over_budgets, over_votes
 from raison.train import bill
@@ -197,12 +197,12 @@ class Run:
         return held_out_problems(self.held_out, e.level, e.problems, e.seed)
 
     def _finish(self) -> None:
-        model = model_folder.load(self.bench.stage_folder(self.recipe.final) / "model").model
+        model = model_folder.load(self.bench.stage_folder(self.recipe.final_stage) / "model").model
         self.watch.note("measuring the final model over budgets and votes")
         evaluation = self._evaluate(model)
         write_atomic(self.folder / "evaluation.json", json.dumps(evaluation, indent=1).encode())
         self.state |= {"evaluation": evaluation, "ended": _now()}
-        final = StageOutcome(**self._outcomes()[self.recipe.final])
+        final = StageOutcome(**self._outcomes()[self.recipe.final_stage])
         model_folder.save(self.folder / "model", model, self.bench.tokenizer, self._provenance(final))
         self._save()
 

@@ -21,7 +21,6 @@ from raison.engine.engine import Engine
 from raison.engine.sequence import SamplingParams
 from raison.errors import CheckpointError
 from raison.records import Completion, Problem, Rollout, Verdict
-from raison.tasks.task import Task
 from raison.text import chat
 from raison.train.credit import DEAD_RANGE, overlong_penalty
 from raison.train.data import Problems, seed_of

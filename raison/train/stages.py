@@ -102,7 +102,7 @@ def _supervised(
         learner.backward(out.total, out.routings)
         norm = learner.update(number)
         figures = {"loss": out.next_token, "mtp": out.mtp, "entropy": out.entropy, "grad_norm": norm}
-        return StepOutcome(len(batch.ids_N), figures=figures)
+        return StepOutcome(batch.tokens, figures=figures)
 
     return step
 

@@ -15,7 +15,7 @@ from raison.text.tokenizer import Tokenizer
 from tests.shapes import SMALL, random_model
 
 TOKENIZER = Tokenizer.build()
-SPEC = replace(SMALL, vocab_size=1280, num_hidden_layers=2)
+SPEC = replace(SMALL, vocab_size=1280, num_hidden_layers=2, max_position_embeddings=1024)
 
 
 @cache

@@ -87,14 +87,15 @@ def test_padding_gradients_are_the_numerical_ones() -> None:
     assert torch.autograd.gradcheck(lambda t: layouts._Pick.apply(t, places), (padded,))
 
 
-def test_buckets_hold_every_token_once_and_waste_little() -> None:
+def test_buckets_hold_every_token_once_and_round_up_to_few_shapes() -> None:
     lengths = (3, 4, 5, 5, 19, 40, 40)
-    layout = Layout.of(lengths, 0.25)
+    layout = Layout.of(lengths, 0.25, padding=3)
+    assert layout.positions_N.tolist()[-4:] == [39, 0, 0, 0]
     assert layout.buckets[0].start == 0
     assert all(a.stop == b.start for a, b in zip(layout.buckets, layout.buckets[1:], strict=False))
     assert layout.buckets[-1].stop == sum(lengths)
-    assert sum(b.documents for b in layout.buckets) == len(lengths)
     for bucket in layout.buckets:
-        assert bucket.stop - bucket.start >= 0.75 * bucket.documents * bucket.longest
+        lone = bucket.places_n is None
+        assert lone or (bucket.documents % 8 == 0 and bucket.longest % 32 == 0)
         x = torch.arange(float(sum(lengths))).reshape(-1, 1, 1)
         assert torch.equal(bucket.unpad(bucket.pad(x)), x[bucket.start : bucket.stop])

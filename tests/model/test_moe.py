@@ -101,20 +101,51 @@ def test_layer_is_the_sum_of_its_experts(shape: str, count: int) -> None:
         assert torch.allclose(y[i], expected, rtol=1e-4, atol=1e-5), i
 
 
-def test_custom_gradients_are_the_numerical_ones() -> None:
-    """_Dispatch, _GroupedProduct (with an expert nobody chose) and _Collect, in float64."""
+CHOICES = torch.tensor([[0, 3], [1, 3], [3, 0], [0, 1], [1, 0]])
+"""Five tokens, four experts, one of them chosen by nobody."""
+
+
+@pytest.mark.parametrize("step", [1, 4])
+def test_rows_are_sorted_by_expert_in_whole_steps(step: int) -> None:
+    rows = moe.Sorted.of(CHOICES, 4, step)
+    assert rows.sizes == [-(-n // step) * step for n in (4, 3, 0, 3)]
+    places = rows.places_M.view(5, 2)
+    starts = torch.tensor([0, *rows.sizes]).cumsum(0)
+    for token in range(5):
+        for k in range(2):
+            expert, place = int(CHOICES[token, k]), int(places[token, k])
+            assert starts[expert] <= place < starts[expert + 1]
+            assert rows.tokens_P[place] == token
+    assert len(set(rows.places_M.tolist())) == 10
+
+
+@pytest.mark.parametrize("step", [1, 4])
+def test_custom_gradients_are_the_numerical_ones(step: int) -> None:
+    """_Dispatch, _GroupedProduct and _Collect, in float64, with rows that pad and without."""
     generator = torch.Generator().manual_seed(3)
-    flat = torch.tensor([[0, 3], [1, 3], [3, 0], [0, 1], [1, 0]]).flatten()
-    order = flat.argsort(stable=True)
-    inverse = torch.empty_like(order).scatter_(0, order, torch.arange(len(order)))
-    sizes = torch.bincount(flat, minlength=4).tolist()
-    assert 0 in sizes
+    order = moe.Sorted.of(CHOICES, 4, step)
+    height = len(order.tokens_P)
     x = torch.randn(5, 3, dtype=torch.float64, generator=generator, requires_grad=True)
     w = torch.randn(4, 6, 3, dtype=torch.float64, generator=generator, requires_grad=True)
-    rows = torch.randn(10, 3, dtype=torch.float64, generator=generator, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda t: moe._Dispatch.apply(t, order, inverse), (x,))
-    assert torch.autograd.gradcheck(lambda t: moe._Collect.apply(t, order, inverse), (rows,))
-    assert torch.autograd.gradcheck(lambda t, v: moe._GroupedProduct.apply(t, v, sizes), (rows, w))
+    rows = torch.randn(height, 3, dtype=torch.float64, generator=generator, requires_grad=True)
+
+    def through(t: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        sorted_rows = moe._Dispatch.apply(t, order.tokens_P, order.places_M)
+        return moe._Collect.apply(moe._GroupedProduct.apply(sorted_rows, v, order.sizes), order.places_M)
+
+    assert torch.autograd.gradcheck(lambda t: moe._Collect.apply(t, order.places_M), (rows,))
+    assert torch.autograd.gradcheck(lambda t, v: moe._GroupedProduct.apply(t, v, order.sizes), (rows, w))
+    assert torch.autograd.gradcheck(through, (x, w))
+
+
+def test_padding_rows_change_nothing() -> None:
+    """bf16 pads each expert's rows; the same layer with no padding gives the same numbers."""
+    block, x = layer(SMALL).bfloat16(), tokens(37).bfloat16()
+    padded, _ = block(x)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(moe, "row_step", lambda dtype, count: 1)
+        plain, _ = block(x)
+    assert torch.allclose(padded.float(), plain.float(), atol=1e-2, rtol=1e-2)
 
 
 def test_gradient_reaches_router_and_experts_as_in_the_plain_sum() -> None:
