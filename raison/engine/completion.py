@@ -21,9 +21,7 @@ def completion_of(seq: Sequence, reason: FinishReason, tokenizer: Tokenizer) -> 
     spoken = len(ids) - ended
     thought = (spoken if seq.closed_at < 0 else seq.closed_at - 1) if seq.thinks else 0
     begin = spoken if seq.closed_at < 0 else seq.closed_at
-    thinking, tag, answer = (
-        tokenizer.decode(part) for part in (ids[:thought], ids[thought:begin], ids[begin:spoken])
-    )
+    thinking, tag, answer = (tokenizer.decode(part) for part in (ids[:thought], ids[thought:begin], ids[begin:spoken]))
     answer = answer[: first_stop(answer, seq.params.stop)]
     now = time.perf_counter()
     first = (seq.first_token or now) - seq.submitted

@@ -169,7 +169,7 @@ class Runner:
         """Causal: 0 up to the query's own place, -inf beyond."""
         keys_L = torch.arange(run.pages * self.cache.page_size)
         beyond = keys_L > torch.from_numpy(at_SQ).unsqueeze(-1)
-        return torch.zeros(beyond.shape).masked_fill_(beyond, -torch.inf)
+        return torch.zeros(beyond.shape, dtype=self.dtype).masked_fill_(beyond, -torch.inf)
 
 
 def length_classes(longest: int) -> Ints:

@@ -1,8 +1,8 @@
 """How documents of different lengths share one flat batch: no padding for the linear maps, little for attention.
 
 All tokens of a batch stand in one row of N; documents are sorted by length and attention runs once per bucket of
-similar lengths, each document padded to the longest of its bucket and buckets to round sizes, since kernels are compiled by shape. Positions restart with each document and none sees
-another.
+similar lengths, each document padded to the longest of its bucket and buckets to round sizes, since kernels are made
+by shape. Positions restart with each document and none sees another. Not covered: documents longer than memory allows.
 
 Legend: N tokens of the batch, D documents of a bucket, L its longest document, H heads, E width of a head.
 """
@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-
 
 DOCUMENT_STEP, LENGTH_STEP = 8, 32
 

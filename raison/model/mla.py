@@ -23,7 +23,7 @@ from raison.model.layout import Layout
 from raison.model.rope import rotate
 from raison.model.spec import ModelSpec
 
-Rotation = tuple[Tensor, Tensor]
+Rotation = Tensor
 PLAIN_ATTENTION_LENGTH = 512
 
 
@@ -36,7 +36,7 @@ class CacheGroup:
     sequences: int
     keys_SLW: Tensor
     bias_SQL: Tensor
-    """0 where a query may look, -inf where it may not; fp32."""
+    """0 where a query may look, -inf where it may not; in the compute dtype."""
 
 
 class LayerCache(Protocol):
@@ -95,9 +95,9 @@ class MultiHeadLatentAttention(nn.Module):
     def _attend(self, q_nHW: Tensor, group: CacheGroup) -> Tensor:
         heads, rank = self.spec.num_attention_heads, self.spec.kv_lora_rank
         q_SJW = q_nHW.reshape(group.sequences, -1, self.spec.cache_width)  # J = Q * H: one shared key for all heads
-        scores_SJL = torch.bmm(q_SJW, group.keys_SLW.transpose(1, 2)).float() * self.spec.softmax_scale
+        scores_SJL = torch.bmm(q_SJW * self.spec.softmax_scale, group.keys_SLW.transpose(1, 2))
         scores_SQHL = scores_SJL.unflatten(1, (-1, heads)) + group.bias_SQL.unsqueeze(2)
-        weights_SJL = scores_SQHL.softmax(-1).flatten(1, 2).to(q_nHW.dtype)
+        weights_SJL = scores_SQHL.softmax(-1).flatten(1, 2)
         seen_SJW = torch.bmm(weights_SJL, group.keys_SLW)  # slicing the keys first would copy them
         return seen_SJW[..., :rank].reshape(-1, heads, rank)
 

@@ -4,7 +4,7 @@ Pairs are (x0, x1), (x2, x3), ... as in DeepSeek's own code; Hugging Face permut
 halves, which gives the same scores. YaRN's interpolation is applied whenever the spec has it (as Hugging Face does),
 not only beyond the original length (as DeepSeek's demonstration does). Not covered: Llama-3 scaling.
 
-Legend: N tokens, H heads, R rotary width (even).
+Legend: N tokens, H heads, R rotary width (even), P = R/2 pairs.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ def _ramp(yarn: YarnSpec, width: int, theta: float) -> Tensor:
     return ((pairs - low) / max(high - low, 0.001)).clamp(0, 1)
 
 
-def rotation(spec: ModelSpec, positions_N: Tensor) -> tuple[Tensor, Tensor]:
-    """cos and sin of every token's angles, each [N, R/2] in fp32."""
+def rotation(spec: ModelSpec, positions_N: Tensor) -> Tensor:
+    """cos + i sin of every token's angles, [N, 1, R/2] in complex fp32."""
     angles = torch.outer(positions_N.float(), inverse_frequencies(spec).to(positions_N.device))
-    ratio = _attention_factor(spec.rope_scaling)
-    return angles.cos() * ratio, angles.sin() * ratio
+    ratio = torch.full_like(angles, _attention_factor(spec.rope_scaling))
+    return torch.polar(ratio, angles).unsqueeze(1)
 
 
 def _attention_factor(yarn: YarnSpec | None) -> float:
@@ -55,9 +55,7 @@ def _attention_factor(yarn: YarnSpec | None) -> float:
     return (log_factor * yarn.mscale + 1.0) / (log_factor * yarn.mscale_all_dim + 1.0)
 
 
-def rotate(x_NHR: Tensor, cos_sin: tuple[Tensor, Tensor]) -> Tensor:
+def rotate(x_NHR: Tensor, rotation_N1P: Tensor) -> Tensor:
     """Turn every interleaved pair of `x_NHR` by its token's angles; same shape and dtype out."""
-    cos_N1P, sin_N1P = (t.unsqueeze(1) for t in cos_sin)
-    even, odd = x_NHR.float().unflatten(-1, (-1, 2)).unbind(-1)
-    turned = torch.stack((even * cos_N1P - odd * sin_N1P, even * sin_N1P + odd * cos_N1P), dim=-1)
-    return turned.flatten(-2).to(x_NHR.dtype)
+    pairs = torch.view_as_complex(x_NHR.float().unflatten(-1, (-1, 2)))
+    return torch.view_as_real(pairs * rotation_N1P).flatten(-2).to(x_NHR.dtype)

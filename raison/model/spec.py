@@ -126,9 +126,7 @@ def _validate_routing(spec: ModelSpec) -> None:
     if spec.moe_intermediate_size < 1:
         raise UserError("a model with experts needs moe_intermediate_size of at least 1")
     if not 1 <= spec.topk_group <= spec.n_group or spec.n_routed_experts % spec.n_group:
-        raise UserError(
-            f"{spec.n_routed_experts} experts do not make {spec.topk_group} of {spec.n_group} groups"
-        )
+        raise UserError(f"{spec.n_routed_experts} experts do not make {spec.topk_group} of {spec.n_group} groups")
     reachable = spec.n_routed_experts // spec.n_group * spec.topk_group
     if not 1 <= spec.num_experts_per_tok <= reachable:
         raise UserError(f"num_experts_per_tok is {spec.num_experts_per_tok}; the kept groups hold {reachable} experts")

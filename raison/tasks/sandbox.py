@@ -12,6 +12,7 @@ Not covered: Windows (needs POSIX process groups and `resource`).
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -198,10 +199,8 @@ class _Worker:
 
 def _end(process: subprocess.Popen[bytes], folder: tempfile.TemporaryDirectory[str]) -> None:
     """Kill the process group, children included, and leave nothing behind."""
-    try:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
-        pass
     process.wait()
     for pipe in (process.stdin, process.stdout):
         if pipe is not None:

@@ -72,7 +72,8 @@ def _counting(rollout: Rollout, stage: GrpoStage) -> tuple[bool, ...]:
 def loss_settings(stage: GrpoStage) -> LossSettings:
     return LossSettings(
         aggregation=stage.loss, level=stage.level, policy=stage.policy,
-        clip_low=stage.clip_low, clip_high=stage.clip_high, kl=stage.kl, kl_weight=stage.kl_weight, max_completion_length=completion_limit(stage.budget),
+        clip_low=stage.clip_low, clip_high=stage.clip_high, kl=stage.kl, kl_weight=stage.kl_weight,
+        max_completion_length=completion_limit(stage.budget),
     )  # fmt: skip
 
 

@@ -109,7 +109,10 @@ class Loop:
         return self.settings.folder / "checkpoints"
 
     def run(self, step: Callable[[int], StepOutcome], sinks: Sequence[Sink], stop: StopRequest) -> Totals:
-        """Run the steps that are left. Raises Stopped when asked to, with all saved, and NumericalError naming the last good state."""
+        """Run the steps that are left.
+
+        Raises Stopped when asked to, with all saved, and NumericalError naming the last good state.
+        """
         saved = time.monotonic()
         path = self.settings.folder / "metrics.jsonl"
         with MetricsWriter(path, sinks, resume_step=self.next_step + 1) as metrics:

@@ -54,7 +54,8 @@ class LossSettings:
     num_items: float | None = None
     """Tokens of the whole optimiser step, for "dapo"; None takes this micro-batch's own count."""
     accumulation: float = 1
-    """Micro-batches per optimiser step; where they differ in size, the step's sequences over this one's. "dapo" with num_items needs no division and ignores it."""
+    """Micro-batches per optimiser step; where they differ in size, the step's sequences over this one's. "dapo" with
+    num_items needs no division and ignores it."""
     sapo_positive: float = 1.0
     sapo_negative: float = 1.05
 

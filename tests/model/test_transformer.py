@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from raison.model import layers
 from raison.model.layout import Layout
 from raison.model.rope import rotation
 from raison.model.transformer import Transformer, initialise
@@ -48,3 +49,18 @@ def test_weights_come_from_the_seed_alone() -> None:
     assert all(torch.equal(one[name], two[name]) for name in one)
     assert not torch.equal(one["embed_tokens"], other["embed_tokens"])
     assert abs(float(one["layers.0.self_attn.o_proj.weight"].std()) / SMALL.initializer_range - 1) < 0.1
+
+
+def test_norm_is_pytorchs_and_its_gradient_the_numerical_one() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(5, 7, dtype=torch.float64, generator=generator, requires_grad=True)
+    weight = torch.randn(7, dtype=torch.float64, generator=generator, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda t, w: layers._Normalise.apply(t, w, 1e-6), (x, weight))
+    norm = layers.RMSNorm(7, 1e-6)
+    for dtype, tolerance in ((torch.float32, 1e-6), (torch.bfloat16, 1e-2)):
+        y = x.detach().to(dtype)
+        expected = torch.nn.functional.rms_norm(y.float(), (7,), norm.weight, 1e-6)
+        assert torch.allclose(norm(y).float(), expected, atol=tolerance)
+        with torch.no_grad():
+            assert torch.equal(norm(y), norm(y.clone().requires_grad_()).detach())
+    assert norm(torch.zeros(2, 7)).abs().max() == 0

@@ -6,7 +6,6 @@ objective alone. Runs where the extra `peers` is installed.
 
 from __future__ import annotations
 
-from pathlib import Path
 from types import MethodType
 from typing import Any
 
@@ -17,10 +16,10 @@ from torch import Tensor
 from raison.train.policy_loss import LossSettings, PolicyBatch, correction_weights, policy_loss
 
 pytest.importorskip("trl")
-from datasets import Dataset  # noqa: E402
-from tokenizers import Tokenizer, models, pre_tokenizers  # noqa: E402
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast  # noqa: E402
-from trl import GRPOConfig, GRPOTrainer  # noqa: E402
+from datasets import Dataset
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from trl import GRPOConfig, GRPOTrainer
 
 ROWS, WIDTH = 8, 6
 LENGTHS = (6, 3, 1, 5, 4, 6, 2, 6)

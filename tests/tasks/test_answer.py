@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import operator
 from fractions import Fraction
 
@@ -68,10 +69,8 @@ def test_accepts_nothing_that_python_reads_otherwise(text: str) -> None:
 
 @given(st.text(max_size=400))
 def test_raises_nothing_else(text: str) -> None:
-    try:
+    with contextlib.suppress(NotAnExpression):
         parse_expression(text)
-    except NotAnExpression as problem:
-        assert str(problem)
 
 
 @pytest.mark.parametrize(
@@ -94,8 +93,6 @@ def test_raises_nothing_else(text: str) -> None:
         "007",
         "00",
         "1_0",
-    ]
-    + [
         "0x10",
         "1e3",
         "٣+4",
@@ -114,8 +111,13 @@ def test_raises_nothing_else(text: str) -> None:
         "1<<2",
         "2^3",
         "5!",
-    ]
-    + ["1/0", "1/(2-2)", "(" * 33 + "1" + ")" * 33, "1+" * 200 + "1", "(" * 100_000, "9" * 5_000],
+        "1/0",
+        "1/(2-2)",
+        "(" * 33 + "1" + ")" * 33,
+        "1+" * 200 + "1",
+        "(" * 100000,
+        "9" * 5000,
+    ],
 )
 def test_refuses(text: str) -> None:
     with pytest.raises(NotAnExpression):

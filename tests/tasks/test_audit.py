@@ -42,16 +42,18 @@ class Judged(Countdown):
         "joined digits",
         "number used twice",
         "rounding",
-    ]
-    + [
         "number outside the pool",
         "almost equal",
         "target alone",
         "gold inside other text",
         "several answers",
         "several answer tags",
-    ]
-    + ["think tags", "wrong claim", "comment", "echo of the prompt", "broken lines"],
+        "think tags",
+        "wrong claim",
+        "comment",
+        "echo of the prompt",
+        "broken lines",
+    ],
 )
 def test_finds_each_planted_hole_by_name(holey_module: ModuleType, hole: str) -> None:
     """Each family is tried at least 60 times and hits a checker that has its hole in over a tenth of them: a miss has a

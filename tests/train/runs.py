@@ -17,7 +17,7 @@ ADAMW = {"kind": "adamw", "lr": 1e-3, "schedule": "constant", "warmup": 0}
 
 
 def table(**changes: Any) -> dict[str, Any]:
-    """A recipe with every kind of stage, as TOML would give it. The control makes sure that some stage has live groups."""
+    """A recipe as TOML would give it. The control makes sure that some stage has live groups."""
     stages = [
         {"kind": "pretrain", "steps": 3, "documents": [{"task": "countdown"}]},
         {"kind": "sft", "steps": 4},

@@ -44,7 +44,8 @@ def test_round_trip_is_bit_identical(tmp_path: Path) -> None:
     tied = torch.randn(5, 3)
     model = {
         "f32": special, "bf16": torch.randn(7).bfloat16(), "int": torch.arange(3), "flags": torch.tensor([True, False]),
-        "empty": torch.zeros(0), "scalar": torch.tensor(2.5), "transposed": torch.randn(2, 3).T, "tied": tied, "again": tied,
+        "empty": torch.zeros(0), "scalar": torch.tensor(2.5), "transposed": torch.randn(2, 3).T,
+        "tied": tied, "again": tied,
     }  # fmt: skip
     extra = {"share": 0.1 + 0.2, "nested": [1, None, "é"], "position": 2**53 + 1}
     checkpoint.save(tmp_path, 7, model, {}, extra)
@@ -145,7 +146,7 @@ def test_full_disk_leaves_the_previous_one_and_no_rubbish(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(*((os, "fsync") if call == "fsync" else (Path, "rename")), full)
-    with pytest.raises(UserError, match="No space left on device.*intact"):
+    with pytest.raises(UserError, match=r"No space left on device.*intact"):
         save(tmp_path, 2)
     assert names(tmp_path) == ["000000-step-1"]
     assert_is(checkpoint.load(tmp_path), 1)
@@ -157,7 +158,7 @@ def test_file_larger_than_the_system_allows(tmp_path: Path) -> None:
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
     try:
-        with pytest.raises(UserError, match="File too large.*intact"):
+        with pytest.raises(UserError, match=r"File too large.*intact"):
             checkpoint.save(tmp_path, 2, {"w": torch.zeros(100_000)}, {}, None)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -33,9 +33,7 @@ def rollout(reward: float, *, group: int = 0, step: int = 0, length: int = 3, **
 
 
 def drawn(*groups: tuple[float, ...]) -> Round:
-    return Round(
-        tuple(Group(tuple(rollout(r, group=i) for r in rewards)) for i, rewards in enumerate(groups))
-    )
+    return Round(tuple(Group(tuple(rollout(r, group=i) for r in rewards)) for i, rewards in enumerate(groups)))
 
 
 def test_dead_groups_teach_nothing_but_are_counted() -> None:
