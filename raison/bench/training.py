@@ -118,7 +118,7 @@ def our_seconds(spec: ModelSpec, folder: Path, steps: int) -> list[float]:
     )  # fmt: skip
     recipe = Recipe(name="bench", model=spec, task=TaskSection(name="countdown"), stages=(stage,))
     bench = Bench(recipe, folder, Tokenizer.build(), load_task("countdown"))
-    learner = Learner(initialise(Transformer(spec), 0), stage.optimizer, 1 << 20, bench.dtype)
+    learner = Learner(initialise(Transformer(spec), 0), stage.optimizer, 1 << 20, bench.dtype(stage))
     sampler = Sampler(bench.engine(learner.model), bench.problems, stage, seed=0)
     step = GrpoStep(learner, sampler, stage, RolloutLog(folder / "rollouts.jsonl"))
     seconds = []

@@ -72,7 +72,10 @@ class TrainSection:
     """How this machine trains; it changes speed and rounding, not what is learnt."""
 
     precision: Precision = "bf16"
-    """Of matrix products; weights and optimizer state stay fp32."""
+    """Of matrix products in supervised stages; weights and optimizer state stay fp32."""
+    rl_precision: Precision = "fp32"
+    """Of sampling and of GRPO's updates. In fp32 engine and trainer agree to 1e-4 nats; in bf16 a rounded score sends a
+    token to another expert now and then, and the two part by whole nats there."""
     threads: int = 0
     """0 = all cores."""
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from raison.engine.sequence import GOLDEN
 from raison.engine.slots import Ints, Slots
+from raison.errors import NumericalError
 
 
 def uniforms(keys: NDArray[np.uint64], counters: Ints) -> NDArray[np.float64]:
@@ -37,6 +38,8 @@ def sample(logits_NY: Tensor, slots: Slots, rows: Ints) -> tuple[Ints, NDArray[n
     if (temperature != 1).any():
         logits_NY = logits_NY / torch.from_numpy(np.where(greedy, np.float32(1), temperature)).unsqueeze(1)
     probs_NY = logits_NY.softmax(-1)
+    if not bool(probs_NY.sum().isfinite()):
+        raise NumericalError("the model's weights give logits that are not finite; load an earlier state of it")
     counters = slots.length[rows] - slots.prompt_length[rows]
     tokens_N = draw(_filter(probs_NY, slots, rows), torch.from_numpy(uniforms(slots.key[rows], counters)))
     if greedy.any():
@@ -46,9 +49,7 @@ def sample(logits_NY: Tensor, slots: Slots, rows: Ints) -> tuple[Ints, NDArray[n
 
 
 def draw(weights_NY: Tensor, uniform_N: Tensor) -> Tensor:
-    """Inverse of the cumulative distribution, in float64; a token of weight 0 is never drawn. Weights need not sum to
-    1.
-    """
+    """Inverse of the cumulative distribution, in float64. Weights need not sum to 1; weight 0 is never drawn."""
     cumulative_NY = weights_NY.cumsum(-1, dtype=torch.float64)
     total_N1 = cumulative_NY[:, -1:]
     target_N1 = torch.minimum(uniform_N.unsqueeze(1) * total_N1, torch.nextafter(total_N1, torch.zeros_like(total_N1)))

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from raison.model.autograd import call
+
 
 class Linear(nn.Module):
     """y = x W^T with W [F, D], computed in the dtype of x."""
@@ -64,9 +66,7 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x_ND: Tensor) -> Tensor:
-        if not torch.is_grad_enabled():
-            return normalise(x_ND, self.weight, self.eps)[0]
-        out: Tensor = _Normalise.apply(x_ND, self.weight, self.eps)  # type: ignore[no-untyped-call]
+        out: Tensor = call(_Normalise, x_ND, self.weight, self.eps)
         return out
 
 

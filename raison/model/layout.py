@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from raison.model.autograd import call
+
 DOCUMENT_STEP, LENGTH_STEP = 8, 32
 
 
@@ -64,13 +66,13 @@ class Bucket:
         """[N, H, E] -> [D, H, L, E], zeros after each document's end."""
         run = x_NHE[self.start : self.stop]
         if self.places_n is not None:
-            run = _Spread.apply(run, self.places_n, self.documents * self.longest)  # type: ignore[no-untyped-call]
+            run = call(_Spread, run, self.places_n, self.documents * self.longest)
         return run.view(self.documents, self.longest, *run.shape[1:]).transpose(1, 2)
 
     def unpad(self, x_DHLE: Tensor) -> Tensor:
         """[D, H, L, E] -> [n, H, E], the bucket's own tokens."""
         flat = x_DHLE.transpose(1, 2).flatten(0, 1)
-        picked: Tensor = flat if self.places_n is None else _Pick.apply(flat, self.places_n)  # type: ignore[no-untyped-call]
+        picked: Tensor = flat if self.places_n is None else call(_Pick, flat, self.places_n)
         return picked
 
 

@@ -12,12 +12,14 @@ Legend: N tokens, D width, X experts, K experts per token, G groups, M = N*K rou
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from raison.model.autograd import call
 from raison.model.layers import SwiGLU
 from raison.model.spec import ModelSpec
 
@@ -90,17 +92,15 @@ class Sorted:
     @classmethod
     def of(cls, experts_NK: Tensor, count: int, step: int) -> Sorted:
         flat_M = experts_NK.flatten()
-        device = flat_M.device
-        order_M = flat_M.argsort(stable=True)
-        counts_X = torch.bincount(flat_M, minlength=count)
-        rounded_X = (counts_X + step - 1).div(step, rounding_mode="floor") * step
-        shift_X = (rounded_X - counts_X).cumsum(0) - (rounded_X - counts_X)
-        places_M = torch.empty_like(order_M)
-        places_M[order_M] = torch.arange(len(order_M), device=device) + shift_X[flat_M[order_M]]
-        sizes = rounded_X.tolist()
-        tokens_P = torch.zeros(sum(sizes), dtype=torch.long, device=device)
-        tokens_P[places_M] = torch.arange(len(flat_M), device=device) // experts_NK.shape[1]
-        return cls(sizes, places_M, tokens_P)
+        sorted_M, order_M = flat_M.sort(stable=True)
+        counts = torch.bincount(flat_M, minlength=count).tolist()
+        sizes = [-(-n // step) * step for n in counts]
+        padding_before = accumulate((size - n for size, n in zip(sizes, counts, strict=True)), initial=0)
+        shift_X = torch.tensor(list(padding_before)[:-1], device=flat_M.device)
+        rows_M = torch.arange(len(flat_M), device=flat_M.device) + shift_X[sorted_M]
+        places_M = torch.empty_like(order_M).scatter_(0, order_M, rows_M)
+        tokens_P = torch.zeros(sum(sizes), dtype=torch.long, device=flat_M.device)
+        return cls(sizes, places_M, tokens_P.scatter_(0, rows_M, order_M // experts_NK.shape[1]))
 
 
 class _Dispatch(torch.autograd.Function):
@@ -171,11 +171,11 @@ class Experts(nn.Module):
         """The weighted sum of each token's experts, [N, D]."""
         dtype = x_ND.dtype
         rows = Sorted.of(routing.experts_NK, len(self.down_proj), row_step(dtype, len(x_ND)))
-        x_PD = _Dispatch.apply(x_ND, rows.tokens_P, rows.places_M)  # type: ignore[no-untyped-call]
-        both_PI = _GroupedProduct.apply(x_PD, self.gate_up_proj.to(dtype), rows.sizes)  # type: ignore[no-untyped-call]
+        x_PD = call(_Dispatch, x_ND, rows.tokens_P, rows.places_M)
+        both_PI = call(_GroupedProduct, x_PD, self.gate_up_proj.to(dtype), rows.sizes)
         gate, up = both_PI.chunk(2, dim=-1)
-        y_PD = _GroupedProduct.apply(F.silu(gate) * up, self.down_proj.to(dtype), rows.sizes)  # type: ignore[no-untyped-call]
-        y_MD: Tensor = _Collect.apply(y_PD, rows.places_M)  # type: ignore[no-untyped-call]
+        y_PD = call(_GroupedProduct, F.silu(gate) * up, self.down_proj.to(dtype), rows.sizes)
+        y_MD: Tensor = call(_Collect, y_PD, rows.places_M)
         y_NKD = y_MD.unflatten(0, routing.experts_NK.shape)
         return torch.bmm(routing.weights_NK.to(dtype).unsqueeze(1), y_NKD).squeeze(1)
 

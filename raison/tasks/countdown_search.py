@@ -1,6 +1,7 @@
 """A solver for Countdown that writes its search down: the teacher of the cold start, and arithmetic to pre-train on.
 
-The search takes two of the numbers, then joins the result with what is left, one first step a line, in random order:
+The search takes two of the numbers, then joins the result with what is left, one first step a line; pairs come in random
+order, the operations on a pair in a fixed one:
 
     25+7=32,3:32+3=35,32-3=29,32*3=96
     7*3=21,25:21+25=46!
@@ -114,13 +115,12 @@ def _search(terms: list[Term], target: int, rng: random.Random, slips: float, li
 
 def _first_steps(terms: list[Term], rng: random.Random) -> list[tuple[Step, list[Term]]]:
     pairs = [(i, j) for i in range(len(terms)) for j in range(i)]
-    found = [
+    rng.shuffle(pairs)
+    return [
         (step, [t for k, t in enumerate(terms) if k not in (i, j)])
         for i, j in pairs
         for step in steps(terms[i], terms[j])
     ]
-    rng.shuffle(found)
-    return found
 
 
 def _second_steps(first: Step, rest: list[Term], target: int) -> list[Step]:

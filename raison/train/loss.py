@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from raison.model.autograd import call
 from raison.model.moe import row_step
 
 ROWS = 1024
@@ -69,6 +70,6 @@ def token_logprobs(
     count = len(states_nD)
     over = -count % row_step(states_nD.dtype, count)
     states_nD, targets_n = F.pad(states_nD, (0, 0, 0, over)), F.pad(targets_n, (0, over))
-    both = _TokenLogprobs.apply(states_nD, head_YD.to(states_nD.dtype), targets_n, temperature)  # type: ignore[no-untyped-call]
+    both = call(_TokenLogprobs, states_nD, head_YD.to(states_nD.dtype), targets_n, temperature)
     logprobs, entropy = both
     return logprobs[:count], entropy[:count]

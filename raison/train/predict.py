@@ -68,13 +68,14 @@ def _lengths(bench: Bench) -> tuple[list[list[int]], float]:
 
 
 def _time_training(bench: Bench, model: Transformer) -> float:
-    learner = Learner(model, OptimizerSection(), TIMED_STEPS, bench.dtype)
+    dtype = bench.dtype(SftStage(steps=1))
+    learner = Learner(model, OptimizerSection(), TIMED_STEPS, dtype)
     make = _timed_examples(bench)
     seconds, tokens = 0.0, 0
     for number in range(TIMED_STEPS):
         start = time.perf_counter()
         batch = data.pack(data.fill(make, f"timing/{number}", TIMED_TOKENS))
-        out = supervised_loss(model, batch, SupervisedWeights(mtp=0.1), bench.dtype)
+        out = supervised_loss(model, batch, SupervisedWeights(mtp=0.1), dtype)
         learner.backward(out.total, out.routings)
         learner.update(number)
         if number:  # the first step warms up

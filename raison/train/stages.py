@@ -46,9 +46,10 @@ class Bench:
     task: Task
     """The training side of the split."""
 
-    @property
-    def dtype(self) -> torch.dtype:
-        return DTYPES[self.recipe.train.precision]
+    def dtype(self, stage: Stage) -> torch.dtype:
+        """What the stage's products are computed in."""
+        train = self.recipe.train
+        return DTYPES[train.rl_precision if isinstance(stage, GrpoStage) else train.precision]
 
     @property
     def problems(self) -> Problems:
@@ -58,14 +59,14 @@ class Bench:
         return self.folder / "stages" / name
 
     def engine(self, model: Transformer) -> Engine:
-        settings = EngineSettings(cache_tokens=CACHE_TOKENS, max_batch=MAX_BATCH, dtype=self.recipe.train.precision)
+        settings = EngineSettings(cache_tokens=CACHE_TOKENS, max_batch=MAX_BATCH, dtype=self.recipe.train.rl_precision)
         return Engine(model, self.tokenizer, settings)
 
 
 def new_learner(bench: Bench, stage: Stage, model: Transformer) -> Learner:
     updates = stage.steps * (stage.minibatches if isinstance(stage, GrpoStage) else 1)
     gamma = stage.bias_gamma if isinstance(stage, PretrainStage) else 0.0
-    return Learner(model, stage.optimizer, updates, bench.dtype, gamma)
+    return Learner(model, stage.optimizer, updates, bench.dtype(stage), gamma)
 
 
 def prepare(bench: Bench, stage: Stage, loop: Loop) -> StepFunction:

@@ -27,14 +27,14 @@ STAGE = GrpoStage(
 
 
 def bench_of(folder: Path, precision: str = "fp32") -> Bench:
-    recipe: Recipe = small(train={"precision": precision})
+    recipe: Recipe = small(train={"rl_precision": precision})
     return Bench(recipe, folder, Tokenizer.build(), Countdown())
 
 
 def stepper(folder: Path, stage: GrpoStage, precision: str = "fp32") -> GrpoStep:
     bench = bench_of(folder, precision)
     model = initialise(Transformer(replace(bench.recipe.model, initializer_range=0.1)), seed=3)
-    learner = Learner(model, stage.optimizer, stage.steps * stage.minibatches, bench.dtype)
+    learner = Learner(model, stage.optimizer, stage.steps * stage.minibatches, bench.dtype(stage))
     return GrpoStep(
         learner, Sampler(bench.engine(model), bench.problems, stage, 0), stage, RolloutLog(folder / "log.jsonl")
     )

@@ -151,7 +151,7 @@ def test_reinforcement_reinforces(tmp_path: Path) -> None:
     recipe = small()
     bench = Bench(recipe, tmp_path, Tokenizer.build(), FirstByte())
     model = initialise(Transformer(recipe.model), seed=0)
-    learner = Learner(model, stage.optimizer, stage.steps, bench.dtype)
+    learner = Learner(model, stage.optimizer, stage.steps, bench.dtype(stage))
     problems = Problems(bench.task, TaskSection(name="first-byte", levels=(1,)))
     step = GrpoStep(learner, Sampler(bench.engine(model), problems, stage, 0), stage, RolloutLog(tmp_path / "log"))
     solved = [step(number).figures["solved"] for number in range(stage.steps)]
