@@ -69,7 +69,7 @@ def bench_training(steps: int, against: str | None, threads: int, note: Note = l
 
 def pretraining(steps: int) -> dict[str, Any]:
     """Tokens/s of the tiny preset with its MTP module, and the share of the measured matrix-product peak in use."""
-    machine = hardware.probe()
+    machine = hardware.probe(refresh=True)  # an old figure may be of a busy hour
     tokenizer, spec = Tokenizer.build(), PRESETS["tiny"]
     task = load_task("countdown")
     make = data.demonstrations(data.Problems(task, TaskSection(name="countdown")), SftStage(steps=1), tokenizer)

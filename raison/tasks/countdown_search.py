@@ -1,6 +1,6 @@
 """A solver for Countdown that writes its search down: the teacher of the cold start, and arithmetic to pre-train on.
 
-The search takes two of the numbers, then joins the result with what is left, one first step a line; pairs come in random
+The search takes two of the numbers, then joins the result with what is left, a first step a line; pairs come in random
 order, the operations on a pair in a fixed one:
 
     25+7=32,3:32+3=35,32-3=29,32*3=96
