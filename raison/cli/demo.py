@@ -10,7 +10,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import asdict
 from time import perf_counter
-from typing import Any, Literal
+from typing import Any
 
 from rich.console import Console
 from rich.live import Live
@@ -24,7 +24,6 @@ from raison.cli.spec import shape_words
 from raison.cli.think import as_json
 from raison.engine.engine import Engine, EngineSettings
 from raison.errors import ProblemError, UserError
-from raison.hardware import probe
 from raison.model.cost import parameters
 from raison.reasoner import SHIPPED, Reasoner
 from raison.records import Problem
@@ -35,8 +34,6 @@ ATTACKS = 10_000
 BUDGETS = (0, 64, 128, 256, 512)
 SAMPLES = 8
 CACHE_TOKENS, MAX_BATCH = 1 << 17, 512
-BF16_PAYS = 1.5
-"""How much faster products must be in bf16 to be worth casting for."""
 LEVEL = 3
 """Where the model does not tell; for Countdown, how many numbers."""
 MEASURED_FROM = 2_000_000
@@ -47,7 +44,7 @@ def command(arguments: Namespace) -> int:
     if arguments.problems < 1:
         raise UserError(f"--problems is {arguments.problems}; it must be at least 1")
     began = perf_counter()
-    threads = prepare(arguments.threads)
+    prepare(arguments.threads)
     console = console_for(arguments)
     reasoner, task = open_reasoner(arguments.model)
     console.print(Text(f"· {_introduce(reasoner, arguments.model is None)}"), soft_wrap=True)
@@ -58,7 +55,7 @@ def command(arguments: Namespace) -> int:
     if solved is None:
         return 0
     problems = held_out_problems(task, level, arguments.problems, MEASURED_FROM + arguments.seed)
-    results = _measure(console, _fast_engine(reasoner, threads), task, problems, arguments.seed)
+    results = _measure(console, _wide_engine(reasoner), task, problems, arguments.seed)
     _next_steps(console)
     if arguments.json:
         emit_json(
@@ -137,12 +134,9 @@ def _question(problem: Problem) -> str:
     return problem.prompt
 
 
-def _fast_engine(reasoner: Reasoner, threads: int) -> Engine:
-    """An engine for many samples at once, in bf16 where this processor multiplies faster in it."""
-    machine = probe(threads)
-    dtype: Literal["fp32", "bf16"] = "bf16" if machine.bf16_gflops > BF16_PAYS * machine.fp32_gflops else "fp32"
-    settings = EngineSettings(cache_tokens=CACHE_TOKENS, max_batch=MAX_BATCH, dtype=dtype)
-    return Engine(reasoner.model, reasoner.tokenizer, settings)
+def _wide_engine(reasoner: Reasoner) -> Engine:
+    """An engine for many samples at once; in fp32, which on models of this size is as fast as bf16, and exact."""
+    return Engine(reasoner.model, reasoner.tokenizer, EngineSettings(cache_tokens=CACHE_TOKENS, max_batch=MAX_BATCH))
 
 
 def _measure(console: Console, engine: Engine, task: Task, problems: Sequence[Problem], seed: int) -> list[Measurement]:
