@@ -74,12 +74,11 @@ def command(arguments: Namespace) -> int:
 
 
 def _introduce(reasoner: Reasoner, shipped: bool) -> str:
-    """`shipped reasoner countdown-r1  1.9 M parameters, DeepSeek-V3 shape (MLA, ...), made by
-    recipes/countdown.toml`.
-    """
+    """One line: `shipped reasoner countdown-r1  2.1 M parameters, DeepSeek-V3 shape (MLA, ...), made by ...`."""
     name = f"shipped reasoner {SHIPPED.name}" if shipped else "reasoner"
     made = reasoner.provenance.get("recipe")
-    by = f", made by recipes/{visible(made)}.toml" if isinstance(made, str) else ""
+    stage = reasoner.provenance.get("outcome", {}).get("stage", "")
+    by = f", made by recipes/{visible(made)}.toml, stage {visible(stage)}" if isinstance(made, str) else ""
     size = f"{parameters(reasoner.spec) / 1e6:.1f} M parameters"
     return f"{name}  {size}, DeepSeek-V3 shape ({shape_words(reasoner.spec)}){by}"
 
