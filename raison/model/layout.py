@@ -11,44 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from raison.model.autograd import call
+from raison.model.autograd import PickRows, SpreadRows, call
 
 DOCUMENT_STEP, LENGTH_STEP = 8, 32
-
-
-class _Spread(torch.autograd.Function):
-    """Rows into their places among zeros; backward picks them out again (a plain index would add, slowly)."""
-
-    @staticmethod
-    def forward(ctx: Any, rows: Tensor, places: Tensor, count: int) -> Tensor:
-        ctx.save_for_backward(places)
-        return rows.new_zeros(count, *rows.shape[1:]).index_copy_(0, places, rows)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        (places,) = ctx.saved_tensors
-        return grads[0].index_select(0, places), None, None
-
-
-class _Pick(torch.autograd.Function):
-    """The opposite of _Spread."""
-
-    @staticmethod
-    def forward(ctx: Any, rows: Tensor, places: Tensor) -> Tensor:
-        ctx.save_for_backward(places)
-        ctx.count = len(rows)
-        return rows.index_select(0, places)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        (places,) = ctx.saved_tensors
-        grad = grads[0]
-        return grad.new_zeros(ctx.count, *grad.shape[1:]).index_copy_(0, places, grad), None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +35,13 @@ class Bucket:
         """[N, H, E] -> [D, H, L, E], zeros after each document's end."""
         run = x_NHE[self.start : self.stop]
         if self.places_n is not None:
-            run = call(_Spread, run, self.places_n, self.documents * self.longest)
+            run = call(SpreadRows, run, self.places_n, self.documents * self.longest)
         return run.view(self.documents, self.longest, *run.shape[1:]).transpose(1, 2)
 
     def unpad(self, x_DHLE: Tensor) -> Tensor:
         """[D, H, L, E] -> [n, H, E], the bucket's own tokens."""
         flat = x_DHLE.transpose(1, 2).flatten(0, 1)
-        picked: Tensor = flat if self.places_n is None else call(_Pick, flat, self.places_n)
+        picked: Tensor = flat if self.places_n is None else call(PickRows, flat, self.places_n)
         return picked
 
 

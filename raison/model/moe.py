@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from raison.model.autograd import call
+from raison.model.autograd import PickRows, call
 from raison.model.layers import SwiGLU
 from raison.model.spec import ModelSpec
 
@@ -118,22 +118,6 @@ class _Dispatch(torch.autograd.Function):
         return grads[0].index_select(0, places_M).unflatten(0, (ctx.tokens, -1)).sum(1), None, None
 
 
-class _Collect(torch.autograd.Function):
-    """Bring the rows back to their tokens; rows that pad get no gradient."""
-
-    @staticmethod
-    def forward(ctx: Any, y_PD: Tensor, places_M: Tensor) -> Tensor:
-        ctx.save_for_backward(places_M)
-        ctx.rows = len(y_PD)
-        return y_PD.index_select(0, places_M)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        (places_M,) = ctx.saved_tensors
-        grad_MD = grads[0]
-        return grad_MD.new_zeros(ctx.rows, grad_MD.shape[1]).index_copy_(0, places_M, grad_MD), None
-
-
 class _GroupedProduct(torch.autograd.Function):
     """y[s:e] = x[s:e] W_x^T for each expert's run of sorted rows, written in place without concatenation."""
 
@@ -175,7 +159,7 @@ class Experts(nn.Module):
         both_PI = call(_GroupedProduct, x_PD, self.gate_up_proj.to(dtype), rows.sizes)
         gate, up = both_PI.chunk(2, dim=-1)
         y_PD = call(_GroupedProduct, F.silu(gate) * up, self.down_proj.to(dtype), rows.sizes)
-        y_MD: Tensor = call(_Collect, y_PD, rows.places_M)
+        y_MD: Tensor = call(PickRows, y_PD, rows.places_M)
         y_NKD = y_MD.unflatten(0, routing.experts_NK.shape)
         return torch.bmm(routing.weights_NK.to(dtype).unsqueeze(1), y_NKD).squeeze(1)
 

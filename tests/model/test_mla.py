@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from raison.model import layout as layouts
+from raison.model.autograd import PickRows, SpreadRows
 from raison.model.layout import Layout
 from raison.model.mla import MultiHeadLatentAttention
 from raison.model.rope import rotate, rotation
@@ -83,8 +83,8 @@ def test_padding_gradients_are_the_numerical_ones() -> None:
     places = torch.tensor([0, 1, 4, 5, 6])
     rows = torch.randn(5, 2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1), requires_grad=True)
     padded = torch.randn(8, 2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(2), requires_grad=True)
-    assert torch.autograd.gradcheck(lambda t: layouts._Spread.apply(t, places, 8), (rows,))
-    assert torch.autograd.gradcheck(lambda t: layouts._Pick.apply(t, places), (padded,))
+    assert torch.autograd.gradcheck(lambda t: SpreadRows.apply(t, places, 8), (rows,))
+    assert torch.autograd.gradcheck(lambda t: PickRows.apply(t, places), (padded,))
 
 
 def test_buckets_hold_every_token_once_and_round_up_to_few_shapes() -> None:

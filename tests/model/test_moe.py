@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from raison.model import moe
+from raison.model.autograd import PickRows
 from raison.model.moe import MixtureOfExperts, Router, balance_bias, balance_loss
 from raison.model.spec import ModelSpec
 from tests.shapes import SHAPES, SMALL
@@ -121,7 +122,7 @@ def test_rows_are_sorted_by_expert_in_whole_steps(step: int) -> None:
 
 @pytest.mark.parametrize("step", [1, 4])
 def test_custom_gradients_are_the_numerical_ones(step: int) -> None:
-    """_Dispatch, _GroupedProduct and _Collect, in float64, with rows that pad and without."""
+    """_Dispatch, _GroupedProduct and PickRows, in float64, with rows that pad and without."""
     generator = torch.Generator().manual_seed(3)
     order = moe.Sorted.of(CHOICES, 4, step)
     height = len(order.tokens_P)
@@ -131,9 +132,9 @@ def test_custom_gradients_are_the_numerical_ones(step: int) -> None:
 
     def through(t: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         sorted_rows = moe._Dispatch.apply(t, order.tokens_P, order.places_M)
-        return moe._Collect.apply(moe._GroupedProduct.apply(sorted_rows, v, order.sizes), order.places_M)
+        return PickRows.apply(moe._GroupedProduct.apply(sorted_rows, v, order.sizes), order.places_M)
 
-    assert torch.autograd.gradcheck(lambda t: moe._Collect.apply(t, order.places_M), (rows,))
+    assert torch.autograd.gradcheck(lambda t: PickRows.apply(t, order.places_M), (rows,))
     assert torch.autograd.gradcheck(lambda t, v: moe._GroupedProduct.apply(t, v, order.sizes), (rows, w))
     assert torch.autograd.gradcheck(through, (x, w))
 

@@ -95,7 +95,7 @@ def test_supervised_loss_is_cross_entropy_and_packing_changes_nothing() -> None:
     for e in examples:
         wanted = [i for i in range(1, len(e.ids)) if e.mask[i]]
         logits = model.score(e.ids)
-        total -= sum(float(logits[i - 1].log_softmax(-1)[e.ids[i]]) for i in wanted)
+        total -= sum(logits[i - 1].log_softmax(-1)[e.ids[i]].item() for i in wanted)
         count += len(wanted)
     assert packed.next_token == pytest.approx(total / count, rel=1e-4)
     assert packed.total.item() == pytest.approx(packed.next_token + 0.3 * packed.mtp, rel=1e-5)
