@@ -1,7 +1,7 @@
 """Calling a hand-written autograd function: recorded while gradients are wanted, a plain function while they are not.
 
-PyTorch's own `apply` costs some 10 microseconds, which decoding pays dozens of times a token and has no use for. Beside it
-the two moves of rows that several rooms share. Not covered: functions of one module alone, which stand there.
+PyTorch's own `apply` costs some 10 microseconds, which decoding pays dozens of times a token and has no use for. Beside
+it stand the two moves of rows that several rooms share. Not covered: functions of one module alone, which stand there.
 """
 
 from __future__ import annotations
