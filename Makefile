@@ -4,6 +4,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+KERNELS := $(wildcard raison/engine/kernels/*.[ch]pp)
 
 .PHONY: help demo test clean
 .DELETE_ON_ERROR:
@@ -23,11 +24,11 @@ test: $(VENV)/.test-ready
 	@$(BIN)/pytest -q
 
 # With the checking tools goes all that the demo needs.
-$(VENV)/.test-ready: pyproject.toml
+$(VENV)/.test-ready: pyproject.toml setup.py $(KERNELS)
 	@$(call environment,dev)
 	@touch $(VENV)/.demo-ready
 
-$(VENV)/.demo-ready: pyproject.toml
+$(VENV)/.demo-ready: pyproject.toml setup.py $(KERNELS)
 	@$(call environment,report)
 
 clean:

@@ -157,8 +157,13 @@ def _rate(run: Callable[[], object], work: float) -> float:
     return work / best / 1e9
 
 
+def processor_flags() -> frozenset[str]:
+    """Instruction sets as Linux spells them; empty where the system does not tell."""
+    return frozenset(_cpuinfo("flags", "Features").split())
+
+
 def _describe(threads: int, rates: Rates) -> Machine:
-    flags = set(_cpuinfo("flags", "Features").split())
+    flags = processor_flags()
     return Machine(
         cpu=_cpu_name(),
         cores=available_cores(),

@@ -3,7 +3,8 @@
 Both trainers get the same prompts, group size, lengths, batch and a reward that is a coin, from random weights of
 nearly the same number of parameters; ours is DeepSeek-V3's architecture, theirs TRL's usual Llama. A step is
 sampling, scoring, forward, backward and update. Blocks of steps alternate in one process, so that a noisy machine
-disturbs both alike. TRL runs in fp32 and in bf16 and the better of the two counts. Not covered: engines that TRL can
+disturbs both alike. Both run in fp32 and in bf16 (ours samples in fp32 either way), and of TRL's two the better counts.
+Not covered: engines that TRL can
 be given on a GPU.
 """
 
@@ -21,7 +22,7 @@ from typing import Any
 import torch
 
 from raison import hardware
-from raison.config import GrpoStage, OptimizerSection, Recipe, SftStage, TaskSection
+from raison.config import GrpoStage, OptimizerSection, Precision, Recipe, SftStage, TaskSection, TrainSection
 from raison.errors import UserError
 from raison.model import cost
 from raison.model.spec import PRESETS, ModelSpec
@@ -53,8 +54,9 @@ def bench_training(steps: int, against: str | None, threads: int, note: Note = l
     result: dict[str, Any] = {"threads": threads, "steps": steps, **pretraining(steps)}
     with TemporaryDirectory() as scratch:
         blocks = {
-            name: partial(our_seconds, spec, Path(scratch) / name, steps)
+            f"{name}_{precision}": partial(our_seconds, spec, precision, Path(scratch) / name / precision, steps)
             for name, spec in {"dense": DENSE, "tiny": PRESETS["tiny"]}.items()
+            for precision in ("fp32", "bf16")
         }
         rivals = _rivals(against, Path(scratch), steps)
         seconds = alternate({**blocks, **rivals}, note)
@@ -106,7 +108,7 @@ def _rate(step: Callable[[int], int], steps: int) -> float:
     return median(rates[1:])
 
 
-def our_seconds(spec: ModelSpec, folder: Path, steps: int) -> list[float]:
+def our_seconds(spec: ModelSpec, precision: Precision, folder: Path, steps: int) -> list[float]:
     """Seconds of `steps` GRPO steps of ours on random weights, after one that warms up.
 
     Random weights write to the limit, and the coin leaves hardly a group dead: as much work as a step can be.
@@ -116,7 +118,8 @@ def our_seconds(spec: ModelSpec, folder: Path, steps: int) -> list[float]:
         refill_rounds=0, batch_tokens=2 * BATCH_TOKENS,
         optimizer=OptimizerSection(kind="adamw", lr=1e-6, schedule="constant", warmup=0),
     )  # fmt: skip
-    recipe = Recipe(name="bench", model=spec, task=TaskSection(name="countdown"), stages=(stage,))
+    train = TrainSection(rl_precision=precision)
+    recipe = Recipe(name="bench", model=spec, task=TaskSection(name="countdown"), stages=(stage,), train=train)
     bench = Bench(recipe, folder, Tokenizer.build(), load_task("countdown"))
     learner = Learner(initialise(Transformer(spec), 0), stage.optimizer, 1 << 20, bench.dtype(stage))
     sampler = Sampler(bench.engine(learner.model), bench.problems, stage, seed=0)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, TrainerCallback
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, PrinterCallback, TrainerCallback
 from transformers.utils import logging as transformers_logging
 from trl import GRPOConfig, GRPOTrainer
 
@@ -39,6 +39,7 @@ def trl_seconds(folder: Path, problems: int, group: int, length: int, bf16: bool
     transformers_logging.disable_progress_bar()
     clock = StepClock()
     trainer = _trainer(folder, problems, group, length, bf16, steps + 1)
+    trainer.remove_callback(PrinterCallback)
     trainer.add_callback(clock)
     trainer.train()
     return clock.seconds[1:]

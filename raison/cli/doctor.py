@@ -17,6 +17,7 @@ from rich.text import Text
 from raison import __version__
 from raison.cli.output import console_for, emit_json
 from raison.cli.session import prepare
+from raison.engine.kernels.native import library
 from raison.hardware import Machine, probe
 from raison.reasoner import SHIPPED
 from raison.weights.folder import WEIGHTS
@@ -46,6 +47,7 @@ def findings(machine: Machine) -> dict[str, Any]:
         "system": platform.platform(),
         "packages": {name: _version(name) for name in PACKAGES},
         "machine": asdict(machine),
+        "kernels": library().why if library().name else f"PyTorch: {library().why}",
         "shipped_model": str(SHIPPED) if model.is_file() else None,
         "extras": {extra: _version(package) for extra, package in EXTRAS.items()},
     }
@@ -68,6 +70,7 @@ def _rows(machine: Machine, found: dict[str, Any]) -> list[tuple[str, str]]:
         ("instructions", sets),
         ("memory", f"{machine.memory_gb:.0f} GB, read at {machine.read_gb_per_second:.1f} GB/s (measured)"),
         ("products", f"{machine.fp32_gflops:.0f} GFLOP/s fp32, {machine.bf16_gflops:.0f} bf16 (measured)"),
+        ("kernels", found["kernels"]),
         ("reasoner", found["shipped_model"] or "not shipped; make one: raison run recipes/countdown.toml"),
     ]
     for extra, have in found["extras"].items():

@@ -5,7 +5,15 @@ unknown key, a wrong type or a value out of range is a UserError of one line. Im
 """
 
 from raison.config.recipe import Recipe, dump, load_recipe, parse_recipe
-from raison.config.sections import BillSection, EvaluationSection, OptimizerSection, Share, TaskSection, TrainSection
+from raison.config.sections import (
+    BillSection,
+    EvaluationSection,
+    OptimizerSection,
+    Precision,
+    Share,
+    TaskSection,
+    TrainSection,
+)
 from raison.config.stages import DistillStage, GrpoStage, PretrainStage, RejectStage, SftStage, Stage, StageBase
 from raison.config.table import parse, to_table
 
@@ -15,6 +23,7 @@ __all__ = [
     "EvaluationSection",
     "GrpoStage",
     "OptimizerSection",
+    "Precision",
     "PretrainStage",
     "Recipe",
     "RejectStage",

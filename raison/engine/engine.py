@@ -1,9 +1,9 @@
 """The engine: prompts in, completions out. A step is three verbs: schedule, run, postprocess.
 
-Shares the trainer's very parameters in fp32; in bf16 it keeps a cast copy that `update_weights` refreshes. Decides
-nothing by itself but two things a model cannot: it writes `</think>` where a thinking budget ran out, and it ends a
-sequence at its limits. Not covered: choosing the next token (sampler.py), who runs when (scheduler.py), serving,
-votes and search.
+Native code computes the steps where it can (fp32 models that fit packed), PyTorch the others; what either copied of
+the weights `update_weights` refreshes. Decides nothing by itself but two things a model cannot: it writes `</think>`
+where a thinking budget ran out, and it ends a sequence at its limits. Not covered: choosing the next token
+(sampler.py), who runs when (scheduler.py), serving, votes and search.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ import torch
 
 from raison.engine.cache import LatentCache
 from raison.engine.completion import completion_of
-from raison.engine.runner import Runner, compute_copy, refresh_copy
+from raison.engine.kernels.native import why_not
+from raison.engine.native_runner import NativeRunner
+from raison.engine.runner import Logits, Runner
 from raison.engine.sampler import sample
 from raison.engine.scheduler import Plan, Scheduler
 from raison.engine.sequence import Event, SamplingParams, Sequence, sample_seed
@@ -45,6 +47,8 @@ class EngineSettings:
     prefill_chunk: int = 512
     """Prompt tokens computed in one step, beside the decoding sequences."""
     dtype: Literal["fp32", "bf16"] = "fp32"
+    kernels: Literal["auto", "torch"] = "auto"
+    """auto: native code where it serves (kernels/native.py says where), else PyTorch."""
 
     def __post_init__(self) -> None:
         for name in ("page_size", "max_batch", "prefill_chunk"):
@@ -54,6 +58,8 @@ class EngineSettings:
             raise UserError(f"cache_tokens is {self.cache_tokens}; one page already holds {self.page_size}")
         if self.dtype not in DTYPES:
             raise UserError(f'dtype is "{self.dtype}"; it must be "fp32" or "bf16"')
+        if self.kernels not in ("auto", "torch"):
+            raise UserError(f'kernels is "{self.kernels}"; it must be "auto" or "torch"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +89,10 @@ class Engine:
         self._slots = Slots(settings.max_batch, self._longest, blocks, tokenizer.think_close, tokenizer.eos)
         cache = LatentCache(spec.num_hidden_layers, pages, settings.page_size, spec.cache_width, dtype)
         self._scheduler = Scheduler(self._slots, cache.pool, settings.page_size, settings.prefill_chunk)
-        compute = model if dtype == torch.float32 else compute_copy(model, dtype)
-        self._runner = Runner(compute, self._slots, cache, dtype)
+        native = settings.kernels == "auto" and dtype == torch.float32 and why_not(model) is None
+        self._runner: Runner | NativeRunner = (
+            NativeRunner(model, self._slots, cache) if native else Runner(model, self._slots, cache, dtype)
+        )
         self._ids, self._groups = itertools.count(), itertools.count()
         self._undelivered: list[Event] = []
         self._steps = self._sampled = 0
@@ -172,11 +180,9 @@ class Engine:
     def update_weights(self) -> None:
         """Take over the model's changed weights, and forget prefixes that the old ones computed.
 
-        In fp32 the parameters are the model's own and nothing is copied. Sequences under way keep what they have
-        cached.
+        Sequences under way keep what they have cached.
         """
-        if self._runner.model is not self.model:
-            refresh_copy(self.model, self._runner.model)
+        self._runner.refresh()
         self._scheduler.epoch += 1
         self._scheduler.pool.forget()
 
@@ -240,12 +246,12 @@ class Engine:
         self._steps += 1
         return self._postprocess(plan, logits)
 
-    def _postprocess(self, plan: Plan, logits: torch.Tensor) -> tuple[list[Event], dict[int, Completion]]:
+    def _postprocess(self, plan: Plan, logits: Logits) -> tuple[list[Event], dict[int, Completion]]:
         self._scheduler.commit(plan)
         rows = plan.samples
         if not len(rows):
             return [], {}
-        tokens, logprobs = sample(logits, self._slots, rows)
+        tokens, logprobs = sample(logits, self.model.spec.vocab_size, self._slots, rows)
         forced = self._slots.must_close(rows)
         tokens = np.where(forced, self.tokenizer.think_close, tokens)
         logprobs = np.where(forced, np.float32(0), logprobs)

@@ -86,9 +86,23 @@ class PagedLayer:
             yield CacheGroup(reach.start, reach.stop, reach.sequences, keys_SLW, reach.bias_SQL)
 
 
+@dataclass(frozen=True, slots=True)
+class Logits:
+    """What a step came to. Samples of one prompt read the same line."""
+
+    lines_LY: Tensor
+    """fp32; may be padded beyond the vocabulary."""
+    of_sample: Ints
+    """For each of the plan's samples, its line."""
+
+
 class Runner:
+    """Computes with the model itself in fp32, and with a cast copy of it in other dtypes."""
+
     def __init__(self, model: Transformer, slots: Slots, cache: LatentCache, dtype: torch.dtype) -> None:
-        self.model, self.slots, self.cache, self.dtype = model, slots, cache, dtype
+        self.slots, self.cache, self.dtype = slots, cache, dtype
+        self._source = model
+        self.model = model if dtype == torch.float32 else compute_copy(model, dtype)
         self._step = BF16_STEP if dtype == torch.bfloat16 else 1
         self._class_of = length_classes(slots.blocks.shape[1])
         layers = range(model.spec.num_hidden_layers)
@@ -96,8 +110,13 @@ class Runner:
         self._pages = [cache.layer_pages(layer) for layer in layers]
         self._room = torch.empty_like(self._pages[0][:0])
 
-    def run(self, plan: Plan) -> Tensor:
-        """Compute the plan's tokens into the cache; logits [samples, vocabulary] in the order of `plan.samples`."""
+    def refresh(self) -> None:
+        """Take over the model's changed weights."""
+        if self.model is not self._source:
+            refresh_copy(self._source, self.model)
+
+    def run(self, plan: Plan) -> Logits:
+        """Compute the plan's tokens into the cache, and logits for its samples."""
         for source, target in plan.copies:
             self.cache.copy(source, target)
         runs = self._runs(plan)
@@ -108,7 +127,8 @@ class Runner:
         states_ND, _ = self.model.hidden(ids_N, torch.from_numpy(flat_places), layers, self.dtype)
         last = np.zeros(self.slots.capacity + 1, np.int64)
         last[flat_rows] = np.arange(len(flat_rows))  # a row's last token is written last
-        return self.model.logits(states_ND[torch.from_numpy(last[plan.sources])])
+        sources, lines = np.unique(plan.sources, return_inverse=True)
+        return Logits(self.model.logits(states_ND[torch.from_numpy(last[sources])]), lines)
 
     def _runs(self, plan: Plan) -> list[Run]:
         """Decoding rows by length class, then chunks by size and class, and rows that only pad."""

@@ -16,9 +16,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from raison.engine.kernels import native
+from raison.engine.runner import Logits
 from raison.engine.sequence import GOLDEN
 from raison.engine.slots import Ints, Slots
 from raison.errors import NumericalError
+
+NOT_FINITE = "the model's weights give logits that are not finite; load an earlier state of it"
 
 
 def uniforms(keys: NDArray[np.uint64], counters: Ints) -> NDArray[np.float64]:
@@ -31,24 +35,37 @@ def uniforms(keys: NDArray[np.uint64], counters: Ints) -> NDArray[np.float64]:
     return unit
 
 
-def sample(logits_NY: Tensor, slots: Slots, rows: Ints) -> tuple[Ints, NDArray[np.float32]]:
-    """One token for each row and its log-probability."""
+def sample(logits: Logits, vocabulary: int, slots: Slots, rows: Ints) -> tuple[Ints, NDArray[np.float32]]:
+    """One token for each row and its log-probability. Native code draws where no row asks for a filter."""
+    filtered = (slots.top_k[rows] > 0) | (slots.top_p[rows] < 1) | (slots.min_p[rows] > 0)
+    if native.library().handle is None or filtered.any():
+        return _sample(logits.lines_LY[torch.from_numpy(logits.of_sample), :vocabulary], slots, rows)
+    uniform = uniforms(slots.key[rows], slots.length[rows] - slots.prompt_length[rows])
+    tokens, logprobs, failed = native.draw(
+        logits.lines_LY, vocabulary, logits.of_sample, slots.temperature[rows], uniform
+    )
+    if failed:
+        raise NumericalError(NOT_FINITE)
+    return tokens, logprobs
+
+
+def _sample(logits_NY: Tensor, slots: Slots, rows: Ints) -> tuple[Ints, NDArray[np.float32]]:
     temperature = slots.temperature[rows]
     greedy = temperature == 0
     if (temperature != 1).any():
         logits_NY = logits_NY / torch.from_numpy(np.where(greedy, np.float32(1), temperature)).unsqueeze(1)
     probs_NY = logits_NY.softmax(-1)
     if not bool(probs_NY.sum().isfinite()):
-        raise NumericalError("the model's weights give logits that are not finite; load an earlier state of it")
+        raise NumericalError(NOT_FINITE)
     counters = slots.length[rows] - slots.prompt_length[rows]
-    tokens_N = draw(_filter(probs_NY, slots, rows), torch.from_numpy(uniforms(slots.key[rows], counters)))
+    tokens_N = look_up(_filter(probs_NY, slots, rows), torch.from_numpy(uniforms(slots.key[rows], counters)))
     if greedy.any():
         tokens_N = torch.where(torch.from_numpy(greedy), logits_NY.argmax(-1), tokens_N)
     logprobs_N = probs_NY.gather(1, tokens_N.unsqueeze(1)).squeeze(1).log()
     return tokens_N.numpy(), logprobs_N.numpy()
 
 
-def draw(weights_NY: Tensor, uniform_N: Tensor) -> Tensor:
+def look_up(weights_NY: Tensor, uniform_N: Tensor) -> Tensor:
     """Inverse of the cumulative distribution, in float64. Weights need not sum to 1; weight 0 is never drawn."""
     cumulative_NY = weights_NY.cumsum(-1, dtype=torch.float64)
     total_N1 = cumulative_NY[:, -1:]

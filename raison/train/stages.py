@@ -59,8 +59,8 @@ class Bench:
         return self.folder / "stages" / name
 
     def engine(self, model: Transformer) -> Engine:
-        settings = EngineSettings(cache_tokens=CACHE_TOKENS, max_batch=MAX_BATCH, dtype=self.recipe.train.rl_precision)
-        return Engine(model, self.tokenizer, settings)
+        """Samples in fp32: what native code runs fastest, and what no rounded router score can mislead."""
+        return Engine(model, self.tokenizer, EngineSettings(cache_tokens=CACHE_TOKENS, max_batch=MAX_BATCH))
 
 
 def new_learner(bench: Bench, stage: Stage, model: Transformer) -> Learner:

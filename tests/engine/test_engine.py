@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import random
 
+import numpy as np
 import pytest
+import torch
 
 from raison.engine.engine import Engine, EngineSettings, Stats
+from raison.engine.runner import Logits
 from raison.engine.sequence import Event, SamplingParams
 from raison.errors import UserError
 from raison.records import Completion
@@ -53,10 +56,10 @@ class Scripted(Engine):
 
     def _postprocess(self, plan, logits):  # type: ignore[no-untyped-def]
         at = self._slots.length[plan.samples] - self._slots.prompt_length[plan.samples]
-        logits = logits.new_full(logits.shape, -50.0)
+        lines = torch.full((len(at), self.model.spec.vocab_size), -50.0)
         for row, place in enumerate(at):
-            logits[row, self.tokens[place]] = 50.0
-        return super()._postprocess(plan, logits)
+            lines[row, self.tokens[place]] = 50.0
+        return super()._postprocess(plan, Logits(lines, np.arange(len(at))))
 
 
 def scripted(tokens: list[int]) -> Scripted:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from raison.engine.sampler import draw, filter_probs, sample, uniforms
+from raison.engine.runner import Logits
+from raison.engine.sampler import filter_probs, look_up, sample, uniforms
 from raison.engine.sequence import SamplingParams, Sequence, mix, sample_seed
 from raison.engine.slots import Slots
 from raison.errors import UserError
@@ -22,8 +23,14 @@ def seated(count: int, params: SamplingParams) -> Slots:
     return slots
 
 
+def sampled(logits: torch.Tensor, slots: Slots) -> tuple[np.ndarray, np.ndarray]:
+    """Row i of the slots draws from row i of the logits."""
+    rows = np.arange(len(logits))
+    return sample(Logits(logits.contiguous(), rows), logits.shape[1], slots, rows)
+
+
 def draws(logits: torch.Tensor, count: int, params: SamplingParams) -> np.ndarray:
-    tokens, _ = sample(logits.expand(count, -1), seated(count, params), np.arange(count))
+    tokens, _ = sampled(logits.expand(count, -1), seated(count, params))
     return np.bincount(tokens, minlength=len(logits))
 
 
@@ -96,7 +103,7 @@ def test_filters_touch_only_rows_that_ask() -> None:
     seen = set()
     for t in range(200):
         slots.length[:2] = 2 + t
-        tokens, logprobs = sample(logits, slots, np.arange(2))
+        tokens, logprobs = sampled(logits, slots)
         seen.add(int(tokens[0]))
         assert tokens[1] == 2
         assert logprobs[1] == pytest.approx(math.log(math.exp(0.1) / (2 + math.exp(0.1))), abs=1e-6)
@@ -105,7 +112,7 @@ def test_filters_touch_only_rows_that_ask() -> None:
 
 def test_zero_temperature_is_greedy() -> None:
     logits = torch.randn(50, 100, generator=torch.Generator().manual_seed(0))
-    tokens, logprobs = sample(logits, seated(50, SamplingParams(temperature=0)), np.arange(50))
+    tokens, logprobs = sampled(logits, seated(50, SamplingParams(temperature=0)))
     assert tokens.tolist() == logits.argmax(-1).tolist()
     assert torch.allclose(torch.from_numpy(logprobs), logits.log_softmax(-1).max(-1).values, atol=1e-6)
 
@@ -113,7 +120,7 @@ def test_zero_temperature_is_greedy() -> None:
 @pytest.mark.parametrize("weights", [[0.0, 1.0, 0.0], [0.0, 1e-30, 0.0], [0.0, 0.3, 0.0]])
 @pytest.mark.parametrize("noise", [0.0, 0.5, 1 - 2**-53])
 def test_extreme_noise_never_draws_what_cannot_be(weights: list[float], noise: float) -> None:
-    assert draw(torch.tensor([weights]), torch.tensor([noise], dtype=torch.float64)).tolist() == [1]
+    assert look_up(torch.tensor([weights]), torch.tensor([noise], dtype=torch.float64)).tolist() == [1]
 
 
 @pytest.mark.parametrize(

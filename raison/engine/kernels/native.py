@@ -1,0 +1,250 @@
+"""The seam to the native step: find the library, hand over shapes, weights and one step's arrays.
+
+The package's build compiles step.cpp twice, for AVX-512 and for AVX2; which one runs is decided here, at run time, from
+the processor's own flags. Where no compiler was there at installation, or the processor has neither, `why_not` says so
+and the engine runs on PyTorch: slower, the same numbers. Weights are packed once, and again by `refresh`. Not covered:
+dtypes other than fp32 (see step.cpp).
+
+Legend: N rows of the step, S sequences, n rows that are drawn, Y vocabulary.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from raison import hardware
+from raison.engine.slots import Ints
+from raison.model.layers import SwiGLU
+from raison.model.mla import MultiHeadLatentAttention
+from raison.model.moe import MixtureOfExperts
+from raison.model.rope import rotation
+from raison.model.spec import ModelSpec
+from raison.model.transformer import Block, Transformer
+
+VARIANTS = {"avx512": ("avx512f", "avx512dq", "avx512bw", "avx512vl"), "avx2": ("avx2", "fma")}
+"""Library suffix -> the instruction sets it needs, the better first."""
+PACKED_BYTES = 2 * 2**30
+"""Packing copies the weights; a model larger than this runs on PyTorch, from its own."""
+POINTER = ctypes.c_void_p
+LANES = 16
+"""Rows of logits end at a whole vector of the widest variant."""
+
+
+def _fields(kind: type, names: str) -> list[tuple[str, type]]:
+    return [(name, kind) for name in names.split()]
+
+
+class _Shape(ctypes.Structure):
+    _fields_ = (
+        *_fields(ctypes.c_int32, "vocabulary hidden layers heads q_rank kv_rank nope rope value inner experts chosen"),
+        *_fields(ctypes.c_int32, "expert_inner shared_inner groups kept_groups first_dense normalise"),
+        *_fields(ctypes.c_float, "routed_scale epsilon softmax_scale"),
+        *_fields(POINTER, "cosines sines"),
+    )
+
+
+class _Step(ctypes.Structure):
+    _fields_ = (
+        *_fields(ctypes.c_int32, "rows segments threads page_size"),
+        *_fields(POINTER, "ids positions starts slots blocks"),
+        *_fields(ctypes.c_int64, "blocks_stride"),
+        *_fields(POINTER, "cache"),
+        *_fields(ctypes.c_int64, "layer_stride"),
+        *_fields(POINTER, "outputs logits"),
+        *_fields(ctypes.c_int64, "logits_stride"),
+    )
+
+
+class _Draw(ctypes.Structure):
+    _fields_ = (
+        *_fields(ctypes.c_int32, "rows vocabulary threads unused"),
+        *_fields(POINTER, "logits"),
+        *_fields(ctypes.c_int64, "stride"),
+        *_fields(POINTER, "lines temperatures uniforms tokens logprobs"),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Library:
+    """The variant in use; or None, and why there is none."""
+
+    name: str | None
+    handle: ctypes.CDLL | None
+    why: str
+
+
+@cache
+def library() -> Library:
+    """The best compiled variant that this processor can run."""
+    able = runnable()
+    if not able:
+        return Library(None, None, "this processor has neither AVX-512 nor AVX2")
+    compiled = [name for name in able if _built(name) is not None]
+    if not compiled:
+        return Library(None, None, "not compiled at installation; install a C++20 compiler and then Raison again")
+    return opened(compiled[0])
+
+
+def runnable() -> list[str]:
+    """Variants that this processor has the instructions for, the best first."""
+    flags = hardware.processor_flags()
+    return [name for name, needs in VARIANTS.items() if flags.issuperset(needs)]
+
+
+@cache
+def opened(name: str) -> Library:
+    """The compiled variant `name`."""
+    path = _built(name)
+    if path is None:
+        return Library(None, None, f"{name} was not compiled at installation")
+    try:
+        return Library(name, _declared(ctypes.CDLL(str(path))), f"fp32 steps run on {name} code")
+    except OSError as error:
+        return Library(None, None, f"{path.name} cannot be loaded: {error}")
+
+
+def _built(name: str) -> Path | None:
+    return next(iter(sorted(Path(__file__).parent.glob(f"_step_{name}.*"))), None)
+
+
+def _declared(handle: ctypes.CDLL) -> ctypes.CDLL:
+    handle.raison_model.argtypes, handle.raison_model.restype = [ctypes.POINTER(_Shape)], POINTER
+    handle.raison_pack.argtypes, handle.raison_pack.restype = [POINTER, POINTER], None
+    handle.raison_free.argtypes, handle.raison_free.restype = [POINTER], None
+    handle.raison_step.argtypes, handle.raison_step.restype = [POINTER, ctypes.POINTER(_Step)], None
+    handle.raison_draw.argtypes, handle.raison_draw.restype = [ctypes.POINTER(_Draw)], ctypes.c_int
+    return handle
+
+
+def why_not(model: Transformer) -> str | None:
+    """Why this model cannot run on the native step, or None when it can."""
+    if library().handle is None:
+        return library().why
+    if any(t.dtype != torch.float32 or t.device.type != "cpu" for t in weights_of(model)):
+        return "the weights are not all fp32 on the CPU"
+    size = sum(t.numel() * 4 for t in weights_of(model))
+    return f"{size / 2**30:.1f} GiB of weights are too many to pack" if size > PACKED_BYTES else None
+
+
+def weights_of(model: Transformer) -> Iterator[Tensor]:
+    """Every weight in the order in which step.cpp's Model::pack reads them."""
+    yield model.embed_tokens
+    for block in model.layers:
+        assert isinstance(block, Block)
+        yield block.input_layernorm.weight
+        yield from _attention(block.self_attn)
+        yield block.post_attention_layernorm.weight
+        yield from _mixture(block.mlp) if isinstance(block.mlp, MixtureOfExperts) else _dense(block.mlp)
+    yield model.norm.weight
+    yield model.head
+
+
+def _attention(attention: MultiHeadLatentAttention) -> Iterator[Tensor]:
+    if attention.spec.q_lora_rank is None:
+        yield attention.q_proj.weight
+    else:
+        yield from (attention.q_a_proj.weight, attention.q_a_layernorm.weight, attention.q_b_proj.weight)
+    yield from (attention.kv_a_proj_with_mqa.weight, attention.kv_a_layernorm.weight)
+    yield from (attention.kv_b_proj.weight, attention.o_proj.weight)
+
+
+def _dense(swiglu: torch.nn.Module) -> Iterator[Tensor]:
+    assert isinstance(swiglu, SwiGLU)
+    yield from (swiglu.gate_proj.weight, swiglu.up_proj.weight, swiglu.down_proj.weight)
+
+
+def _mixture(mixture: MixtureOfExperts) -> Iterator[Tensor]:
+    yield from (mixture.gate.weight, mixture.gate.e_score_correction_bias)
+    yield from (mixture.experts.gate_up_proj, mixture.experts.down_proj)
+    if mixture.shared_experts is not None:
+        yield from _dense(mixture.shared_experts)
+
+
+def _shape(spec: ModelSpec, cosines: Tensor, sines: Tensor) -> _Shape:
+    return _Shape(
+        spec.vocab_size, spec.hidden_size, spec.num_hidden_layers, spec.num_attention_heads, spec.q_lora_rank or 0,
+        spec.kv_lora_rank, spec.qk_nope_head_dim, spec.qk_rope_head_dim, spec.v_head_dim, spec.intermediate_size,
+        spec.n_routed_experts, spec.num_experts_per_tok, spec.moe_intermediate_size,
+        spec.n_shared_experts * spec.moe_intermediate_size, spec.n_group, spec.topk_group, spec.first_k_dense_replace,
+        spec.norm_topk_prob, spec.routed_scaling_factor, spec.rms_norm_eps, spec.softmax_scale,
+        cosines.data_ptr(), sines.data_ptr(),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """One step's rows: whole sequences one after another, each in order."""
+
+    ids_N: Ints
+    places_N: Ints
+    starts_S1: Ints
+    """First row of each sequence, and the number of rows."""
+    slots_S: Ints
+    outputs_N: Ints
+    """Line of the logits that a row is wanted for, or -1."""
+
+
+class NativeStep:
+    """A model's weights, packed. Not copied: the embedding, the norms and the router's bias."""
+
+    def __init__(self, model: Transformer, longest: int) -> None:
+        handle = library().handle
+        assert handle is not None, library().why
+        self._library, self._model = handle, model
+        angles = rotation(model.spec, torch.arange(longest)).squeeze(1)
+        self._tables = angles.real.contiguous(), angles.imag.contiguous()
+        self._handle = handle.raison_model(ctypes.byref(_shape(model.spec, *self._tables)))
+        self._weights: list[Tensor] = []
+        self.refresh()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_handle"):
+            self._library.raison_free(self._handle)
+
+    def refresh(self) -> None:
+        """Take over the model's weights as they are now."""
+        self._weights = [weight.detach().contiguous() for weight in weights_of(self._model)]
+        pointers = (POINTER * len(self._weights))(*(weight.data_ptr() for weight in self._weights))
+        self._library.raison_pack(self._handle, pointers)
+
+    def run(self, rows: Rows, blocks: Ints, cache_ZGPW: Tensor, lines: int) -> Tensor:
+        """Compute the rows into the cache; logits [lines, Y and padding to whole vectors]."""
+        stride = -(-self._model.spec.vocab_size // LANES) * LANES
+        logits = torch.empty(lines, stride)
+        step = _Step(
+            len(rows.ids_N), len(rows.slots_S), torch.get_num_threads(), cache_ZGPW.shape[2],
+            _at(rows.ids_N), _at(rows.places_N), _at(rows.starts_S1), _at(rows.slots_S), _at(blocks), blocks.shape[1],
+            cache_ZGPW.data_ptr(), cache_ZGPW.stride(0), _at(rows.outputs_N), logits.data_ptr(), stride,
+        )  # fmt: skip
+        self._library.raison_step(self._handle, ctypes.byref(step))
+        return logits
+
+
+def draw(
+    logits: Tensor, vocabulary: int, lines_n: Ints, temperatures_n: NDArray[np.float32], uniforms_n: NDArray[np.float64]
+) -> tuple[Ints, NDArray[np.float32], int]:
+    """Tokens [n], their log-probabilities [n], and how many rows of logits were not finite."""
+    handle = library().handle
+    assert handle is not None, library().why
+    count = len(lines_n)
+    tokens_n, logprobs_n = np.zeros(count, np.int64), np.zeros(count, np.float32)
+    order = _Draw(
+        count, vocabulary, torch.get_num_threads(), 0, logits.data_ptr(), logits.stride(0), _at(lines_n),
+        _at(temperatures_n), _at(uniforms_n), _at(tokens_n), _at(logprobs_n),
+    )  # fmt: skip
+    return tokens_n, logprobs_n, handle.raison_draw(ctypes.byref(order))
+
+
+def _at(array: NDArray[Any]) -> int:
+    assert array.flags.c_contiguous
+    return array.ctypes.data

@@ -1,0 +1,25 @@
+"""Builds the native step, twice; all else is in pyproject.toml. Without a compiler the engine runs on PyTorch."""
+
+from setuptools import Extension, setup
+
+KERNELS = "raison/engine/kernels"
+COMMON = ["-std=c++20", "-O3", "-pthread", "-Wall", "-Wno-maybe-uninitialized"]
+VARIANTS = {
+    "avx512": ["-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mfma"],
+    "avx2": ["-mavx2", "-mfma"],
+}
+
+setup(
+    ext_modules=[
+        Extension(
+            f"raison.engine.kernels._step_{name}",
+            [f"{KERNELS}/step.cpp"],
+            depends=[f"{KERNELS}/{header}.hpp" for header in ("pool", "product", "sample", "simd")],
+            extra_compile_args=COMMON + flags,
+            extra_link_args=["-pthread"],
+            language="c++",
+            optional=True,
+        )
+        for name, flags in VARIANTS.items()
+    ]
+)
