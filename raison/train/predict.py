@@ -1,9 +1,9 @@
 """What a run will cost, before it starts: tokens counted from the recipe, rates timed on this machine for a few
 seconds.
 
-Assumptions, so that a reader can doubt them: samples are as long as the task's own demonstrations, a third of the
-groups is dead, the rates of random weights are those of trained ones, and a warm-up of one step is enough. Not
-covered: the time that other programs take from this machine while the run is on.
+Assumptions, so that a reader can doubt them: samples are as long as the task's own demonstrations, half of the groups
+is dead (of the control's none), the rates of random weights are those of trained ones, and a warm-up of one step is
+enough. Not covered: the time that other programs take from this machine while the run is on.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
+
+import torch
 
 from raison.config import DistillStage, GrpoStage, OptimizerSection, PretrainStage, Recipe, SftStage, Stage
 from raison.engine.sequence import SamplingParams
@@ -30,7 +32,7 @@ TIMED_STEPS = 3
 TIMED_TOKENS = 4096
 TIMED_SAMPLES = 128
 TIMED_LENGTH = 48
-DEAD_SHARE = 1 / 3
+DEAD_SHARE = 1 / 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,8 @@ class Rates:
     """Tokens per second of this machine for one model shape, and the lengths that the counts rest on."""
 
     training: float
+    updating: float
+    """GRPO's passes, whose precision is another."""
     sampling: float
     prompt: float
     completion: float
@@ -54,7 +58,10 @@ def measure_rates(bench: Bench, spec: ModelSpec) -> Rates:
     model = initialise(Transformer(spec), seed=0)
     prompts, lengths = _lengths(bench)
     sampling = _time_sampling(bench, model, prompts)
-    return Rates(_time_training(bench, model), sampling, fmean(len(p) for p in prompts), lengths)
+    training, updating = (
+        _time_training(bench, model, bench.dtype(kind)) for kind in (SftStage(steps=1), GrpoStage(steps=1))
+    )
+    return Rates(training, updating, sampling, fmean(len(p) for p in prompts), lengths)
 
 
 def _lengths(bench: Bench) -> tuple[list[list[int]], float]:
@@ -67,8 +74,7 @@ def _lengths(bench: Bench) -> tuple[list[list[int]], float]:
     return prompts, fmean(len(e.ids) for e in demos) - fmean(len(p) for p in prompts)
 
 
-def _time_training(bench: Bench, model: Transformer) -> float:
-    dtype = bench.dtype(SftStage(steps=1))
+def _time_training(bench: Bench, model: Transformer, dtype: torch.dtype) -> float:
     learner = Learner(model, OptimizerSection(), TIMED_STEPS, dtype)
     make = _timed_examples(bench)
     seconds, tokens = 0.0, 0
@@ -104,17 +110,22 @@ def _line(recipe: Recipe, stage: Stage, spec: ModelSpec, rates: Rates) -> StageB
     trained = cost.training_flops(spec, context, mtp=with_mtp)
     sampled = cost.decode_flops(spec, context)
     kinds = [
-        bill.work_from_rate(trained_tokens(stage, rates), trained, rates.training),
+        bill.work_from_rate(trained_tokens(stage, rates), trained, _training_rate(stage, rates)),
         bill.work_from_rate(sampled_tokens(recipe, stage, rates), sampled, rates.sampling),
     ]
     return bill.predict(stage.name, [k for k in kinds if k.tokens], recipe.bill)
+
+
+def _training_rate(stage: Stage, rates: Rates) -> float:
+    return rates.updating if isinstance(stage, GrpoStage) else rates.training
 
 
 def trained_tokens(stage: Stage, rates: Rates) -> float:
     """Tokens through forward and backward passes."""
     if not isinstance(stage, GrpoStage):
         return float(stage.steps * stage.batch_tokens)
-    alive = min(1.0, (1 - DEAD_SHARE) * (1 + stage.refill_rounds * DEAD_SHARE))
+    dead = 0.0 if stage.reward == "random" else DEAD_SHARE
+    alive = min(1.0, (1 - dead) * (1 + stage.refill_rounds * dead))
     return stage.steps * stage.problems * stage.group_size * alive * (rates.prompt + rates.completion)
 
 
