@@ -8,8 +8,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from raison.model.mla import CacheGroup
-from raison.model.spec import ModelSpec, YarnSpec
+from raison.model.attention import CacheGroup
+from raison.model.spec import Llama3Spec, ModelSpec, YarnSpec
 from raison.model.transformer import Transformer, initialise
 
 SMALL = ModelSpec(
@@ -32,6 +32,29 @@ SHAPES: dict[str, ModelSpec] = {
     "tied": replace(SMALL, tie_word_embeddings=True, first_k_dense_replace=2),
 }  # fmt: skip
 
+GROUPED = ModelSpec(
+    vocab_size=99, hidden_size=48, num_hidden_layers=2, num_attention_heads=6, intermediate_size=48,
+    num_key_value_heads=2, head_dim=10, rope_interleave=False, max_position_embeddings=256, initializer_range=0.2,
+)  # fmt: skip
+
+FAMILY_SHAPES: dict[str, ModelSpec] = {
+    "llama": GROUPED,
+    "llama_tied_one_key_head": replace(GROUPED, num_key_value_heads=1, tie_word_embeddings=True),
+    "llama_biased_full_heads": replace(GROUPED, num_key_value_heads=6, qkv_bias=True, o_bias=True, rope_theta=5e5),
+    "llama3_scaled": replace(GROUPED, rope_scaling=Llama3Spec(8.0, 1.0, 4.0, 32), rope_theta=500.0),
+    "qwen2": replace(GROUPED, qkv_bias=True, rms_norm_eps=1e-5),
+    "qwen2_yarn": replace(GROUPED, qkv_bias=True, rope_scaling=YarnSpec(4.0, 64, mscale_all_dim=0.0)),
+    "qwen3": replace(GROUPED, qk_norm=True, head_dim=14, tie_word_embeddings=True),
+    "qwen3_moe": replace(GROUPED, qk_norm=True, n_routed_experts=6, num_experts_per_tok=2, moe_intermediate_size=20,
+                         topk_method="greedy"),
+    "qwen3_moe_unnormalised": replace(GROUPED, qk_norm=True, n_routed_experts=5, num_experts_per_tok=3,
+                                      moe_intermediate_size=16, topk_method="greedy", norm_topk_prob=False),
+    "v2_lite": replace(SMALL, q_lora_rank=None, n_group=1, topk_group=1, topk_method="greedy", norm_topk_prob=False,
+                       n_shared_experts=2, routed_scaling_factor=1.0, num_nextn_predict_layers=0),
+    "v2": replace(SMALL, topk_method="group_limited_greedy", norm_topk_prob=False, routed_scaling_factor=16.0,
+                  num_nextn_predict_layers=0, rope_scaling=YarnSpec(40.0, 64, mscale=0.707, mscale_all_dim=0.707)),
+}  # fmt: skip
+
 
 def random_model(spec: ModelSpec, seed: int = 0) -> Transformer:
     """Random weights, with norms away from one and router biases away from zero, so that an omission of either shows.
@@ -44,6 +67,8 @@ def random_model(spec: ModelSpec, seed: int = 0) -> Transformer:
         for name, tensor in model.state_dict().items():
             if "norm" in name:
                 tensor.uniform_(0.5, 1.5, generator=generator)
+            elif name.endswith("_proj.bias"):
+                tensor.uniform_(-0.5, 0.5, generator=generator)
             elif name.endswith("e_score_correction_bias"):
                 tensor.uniform_(-1.2, -0.4, generator=generator)
     return model.eval()
@@ -54,7 +79,7 @@ def random_ids(count: int, vocabulary: int = SMALL.vocab_size, seed: int = 0) ->
 
 
 class OneDocument:
-    """The simplest latent cache there is (a model.mla.LayerCache): one document, all of it kept in one tensor."""
+    """The simplest latent cache there is (a model.attention.LayerCache): one document, all of it kept in one tensor."""
 
     def __init__(self, width: int) -> None:
         self.keys_LW = torch.empty(0, width)

@@ -28,8 +28,8 @@ from torch import Tensor
 from raison.engine.cache import LatentCache
 from raison.engine.scheduler import Plan
 from raison.engine.slots import Ints, Slots, as_rows
+from raison.model.attention import CacheGroup
 from raison.model.layers import Linear
-from raison.model.mla import CacheGroup
 from raison.model.moe import Experts
 from raison.model.transformer import Transformer
 
@@ -69,7 +69,7 @@ class Reach:
 
 
 class PagedLayer:
-    """One layer of the cache as the model sees it during one step (a model.mla.LayerCache)."""
+    """One layer of the cache as the model sees it during one step (a model.attention.LayerCache)."""
 
     def __init__(self, tokens_TW: Tensor, pages: Tensor, writes_N: Tensor, reaches: list[Reach], room: Tensor) -> None:
         self._tokens_TW, self._pages = tokens_TW, pages

@@ -32,7 +32,7 @@ class Parameters:
     head: int
     """0 where the head is the embedding table."""
     attention: int
-    """MLA with the norms of its two latents."""
+    """With what stands within it: norms of latents or heads, biases."""
     dense_ffn: int
     experts: int
     shared_experts: int
@@ -85,14 +85,26 @@ class CostSheet:
     decode_flops: float
 
 
-def mla_parameters(spec: ModelSpec) -> int:
-    """One layer's latent attention (V3 eq. 1-11): down- and up-projections, output, and the latents' norms."""
+def attention_parameters(spec: ModelSpec) -> int:
+    """One layer's attention with what stands within it: biases, and norms of latents or heads."""
+    return _latent_attention(spec) if spec.is_latent else _grouped_query(spec)
+
+
+def _grouped_query(spec: ModelSpec) -> int:
+    d, head = spec.hidden_size, spec.qk_head_dim
+    queries, keys = spec.num_attention_heads * head, spec.key_value_heads * head
+    biases = spec.qkv_bias * (queries + 2 * keys) + spec.o_bias * d
+    return 2 * d * queries + 2 * d * keys + biases + (2 * head if spec.qk_norm else 0)
+
+
+def _latent_attention(spec: ModelSpec) -> int:
+    """V3 eq. 1-11: down- and up-projections, output, and the latents' norms."""
     heads, d = spec.num_attention_heads, spec.hidden_size
     queries = heads * spec.qk_head_dim
     rank = spec.q_lora_rank
     query = d * queries if rank is None else d * rank + rank + rank * queries
-    latent = d * spec.cache_width + spec.kv_lora_rank
-    unfold = spec.kv_lora_rank * heads * (spec.qk_nope_head_dim + spec.v_head_dim)
+    latent = d * spec.cache_width + spec.latent_rank
+    unfold = spec.latent_rank * heads * (spec.qk_nope_head_dim + spec.v_head_dim)
     return query + latent + unfold + heads * spec.v_head_dim * d
 
 
@@ -138,7 +150,9 @@ def activated(spec: ModelSpec) -> Activated:
 
 
 def cache_bytes_per_token(spec: ModelSpec, dtype: Dtype = "bf16") -> float:
-    """Bytes cached per token of context over all layers: (kv_lora_rank + rope) x layers (ISCA25 Table 1)."""
+    """Bytes cached per token of context over all layers: (kv_lora_rank + rope) x layers (ISCA25 Table 1), or keys and
+    values of every key-value head.
+    """
     return spec.cache_width * spec.num_hidden_layers * DTYPE_BYTES[dtype]
 
 
@@ -152,7 +166,7 @@ def matmul_flops(spec: ModelSpec) -> int:
 
     The absorbed form moves kv_b_proj from the keys to the query and the output, at the same cost per token.
     """
-    return 2 * _multiplied(_active(spec), spec.num_hidden_layers * _latent_norms(spec))
+    return 2 * _multiplied(_active(spec), spec.num_hidden_layers * _unmultiplied(spec))
 
 
 def naive_attention_flops(spec: ModelSpec, sequence: int) -> float:
@@ -163,13 +177,14 @@ def naive_attention_flops(spec: ModelSpec, sequence: int) -> float:
     return spec.num_hidden_layers * _naive_layer_flops(spec, sequence)
 
 
-def absorbed_attention_flops(spec: ModelSpec, context: int) -> int:
-    """FLOPs to attend from one new token to `context` cached tokens in the absorbed form, over all layers.
+def cached_attention_flops(spec: ModelSpec, context: int) -> int:
+    """FLOPs to attend from one new token to `context` cached tokens, over all layers.
 
-    Every head scores latent + rotary key and sums latents (V3 section 2.1.1; FlashMLA's d_k 576, d_v 512).
+    In the absorbed form every head scores latent + rotary key and sums latents (V3 section 2.1.1; FlashMLA's d_k 576,
+    d_v 512); in grouped-query attention it scores a key and sums values.
     """
-    per_key = 2 * spec.num_attention_heads * (spec.cache_width + spec.kv_lora_rank)
-    return spec.num_hidden_layers * per_key * context
+    widths = spec.cache_width + spec.latent_rank if spec.is_latent else 2 * spec.qk_head_dim
+    return spec.num_hidden_layers * 2 * spec.num_attention_heads * widths * context
 
 
 def forward_flops(spec: ModelSpec, sequence: int) -> float:
@@ -181,7 +196,7 @@ def mtp_forward_flops(spec: ModelSpec, sequence: int) -> float:
     """Forward FLOPs per token of all MTP modules, with the shared head that each applies once more (V3 eq. 21-24)."""
     modules = spec.num_nextn_predict_layers
     weights = _mtp(spec, spec.num_experts_per_tok)
-    multiplied = _multiplied(weights, modules * _latent_norms(spec)) + modules * _head(spec)
+    multiplied = _multiplied(weights, modules * _unmultiplied(spec)) + modules * _head(spec)
     return 2 * multiplied + modules * _naive_layer_flops(spec, sequence)
 
 
@@ -197,7 +212,7 @@ def training_flops(spec: ModelSpec, sequence: int = 4096, *, mtp: bool = False) 
 
 def decode_flops(spec: ModelSpec, context: int) -> int:
     """FLOPs to decode one token after `context` cached tokens."""
-    return matmul_flops(spec) + absorbed_attention_flops(spec, context)
+    return matmul_flops(spec) + cached_attention_flops(spec, context)
 
 
 def cost_sheet(spec: ModelSpec, context: int = 4096) -> CostSheet:
@@ -233,12 +248,12 @@ def _sum_layers(
     return Parameters(
         embedding=embedding,
         head=head,
-        attention=len(layers) * mla_parameters(spec),
+        attention=len(layers) * attention_parameters(spec),
         dense_ffn=(len(layers) - moe) * dense_ffn_parameters(spec),
         experts=moe * experts * expert_parameters(spec),
         shared_experts=moe * spec.n_shared_experts * expert_parameters(spec),
         router=moe * spec.n_routed_experts * spec.hidden_size,
-        router_bias=moe * spec.n_routed_experts,
+        router_bias=moe * spec.n_routed_experts * (spec.topk_method == "noaux_tc"),
         projection=projection,
         norms=len(layers) * 2 * spec.hidden_size + norms,
     )
@@ -250,9 +265,9 @@ def _active(spec: ModelSpec) -> Parameters:
     return _sum_layers(spec, layers, spec.num_experts_per_tok, head=_head(spec), norms=spec.hidden_size)
 
 
-def _multiplied(parts: Parameters, latent_norms: int) -> int:
+def _multiplied(parts: Parameters, unmultiplied: int) -> int:
     """The weights among `parts` that a token is multiplied by."""
-    return parts.trained - parts.norms - latent_norms
+    return parts.trained - parts.norms - unmultiplied
 
 
 def _mtp(spec: ModelSpec, experts: int) -> Parameters:
@@ -266,11 +281,15 @@ def _head(spec: ModelSpec) -> int:
     return spec.vocab_size * spec.hidden_size
 
 
-def _latent_norms(spec: ModelSpec) -> int:
-    """Norm weights inside one layer's MLA: counted as its parameters, not as products."""
-    return spec.kv_lora_rank + (spec.q_lora_rank or 0)
+def _unmultiplied(spec: ModelSpec) -> int:
+    """Norms and biases inside one layer's attention: counted as its parameters, not as products."""
+    if spec.is_latent:
+        return spec.latent_rank + (spec.q_lora_rank or 0)
+    head, d = spec.qk_head_dim, spec.hidden_size
+    biases = spec.qkv_bias * (spec.num_attention_heads + 2 * spec.key_value_heads) * head + spec.o_bias * d
+    return biases + (2 * head if spec.qk_norm else 0)
 
 
 def _naive_layer_flops(spec: ModelSpec, sequence: int) -> float:
-    per_key = 2 * spec.num_attention_heads * (spec.qk_head_dim + spec.v_head_dim)
+    per_key = 2 * spec.num_attention_heads * (spec.qk_head_dim + spec.value_head_dim)
     return per_key * sequence / 2

@@ -1,8 +1,7 @@
 """The parts every block is made of: a linear map and a norm that keep master weights apart from the compute dtype.
 
 Weights stay in the dtype they are stored in (fp32 while training) and are cast to the activations' dtype at each
-product, so that one module trains in bf16 with fp32 masters, or runs in fp32 exactly. Not covered: biases, quantised
-weights.
+product, so that one module trains in bf16 with fp32 masters, or runs in fp32 exactly. Not covered: quantised weights.
 
 Legend: N tokens, D width in, F width out.
 """
@@ -19,14 +18,16 @@ from raison.model.autograd import call
 
 
 class Linear(nn.Module):
-    """y = x W^T with W [F, D], computed in the dtype of x."""
+    """y = x W^T + b with W [F, D], computed in the dtype of x."""
 
-    def __init__(self, in_features: int, out_features: int) -> None:
+    def __init__(self, in_features: int, out_features: int, bias: bool = False) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(out_features, in_features))
+        self.bias = nn.Parameter(torch.empty(out_features)) if bias else None
 
     def forward(self, x_ND: Tensor) -> Tensor:
-        return F.linear(x_ND, self.weight.to(x_ND.dtype))
+        bias = None if self.bias is None else self.bias.to(x_ND.dtype)
+        return F.linear(x_ND, self.weight.to(x_ND.dtype), bias)
 
 
 def normalise(x_ND: Tensor, weight_D: Tensor, eps: float) -> tuple[Tensor, Tensor]:

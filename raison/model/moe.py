@@ -1,9 +1,9 @@
 """DeepSeekMoE (DeepSeek-V3 report, eq. 12-20): sigmoid router, group-limited top-k, balance by bias, shared experts.
+Beside it the softmax routers of DeepSeek-V2 (arXiv 2405.04434, section 2.2) and of Qwen3.
 
 Tokens are sorted by expert and each expert's share is one product; there is no loop over tokens and no token is
 dropped. Groups that are not kept are masked with -inf, as in DeepSeek's code (some Hugging Face versions stored 0).
-The bias only chooses; the weights come from the unbiased scores. Not covered: expert parallelism, V2's softmax
-router.
+The bias only chooses; the weights come from the unbiased scores. Not covered: expert parallelism.
 
 Legend: N tokens, D width, X experts, K experts per token, G groups, M = N*K routed copies, P rows of the sorted copies
 (M and what pads), I inner width of an expert.
@@ -36,18 +36,27 @@ class Routing:
 class Router(nn.Module):
     """Scores in fp32 whatever the compute dtype: a rounded score picks another expert."""
 
-    e_score_correction_bias: Tensor
+    e_score_correction_bias: Tensor | None
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
         self.spec = spec
         self.weight = nn.Parameter(torch.empty(spec.n_routed_experts, spec.hidden_size))
-        self.register_buffer("e_score_correction_bias", torch.zeros(spec.n_routed_experts, dtype=torch.float32))
+        zeros = torch.zeros(spec.n_routed_experts, dtype=torch.float32)
+        self.register_buffer("e_score_correction_bias", zeros if spec.topk_method == "noaux_tc" else None)
+
+    @property
+    def bias(self) -> Tensor | None:
+        """V3's correction of the choice; the softmax routers have none."""
+        return self.e_score_correction_bias
 
     def forward(self, x_ND: Tensor) -> Routing:
         spec = self.spec
-        scores_NX = F.linear(x_ND.float(), self.weight.float()).sigmoid()
-        choice_NX = _keep_groups(scores_NX.detach() + self.e_score_correction_bias, spec.n_group, spec.topk_group)
+        logits_NX = F.linear(x_ND.float(), self.weight.float())
+        scores_NX = logits_NX.softmax(-1) if self.bias is None else logits_NX.sigmoid()
+        choice_NX = scores_NX.detach() if self.bias is None else scores_NX.detach() + self.bias
+        if spec.topk_method != "greedy":
+            choice_NX = _keep_groups(choice_NX, spec.n_group, spec.topk_group, best=1 if self.bias is None else 2)
         experts_NK = choice_NX.topk(spec.num_experts_per_tok, dim=-1, sorted=False).indices
         weights_NK = scores_NX.gather(1, experts_NK)
         if spec.norm_topk_prob:
@@ -55,12 +64,12 @@ class Router(nn.Module):
         return Routing(experts_NK, weights_NK * spec.routed_scaling_factor, scores_NX)
 
 
-def _keep_groups(choice_NX: Tensor, groups: int, kept: int) -> Tensor:
-    """-inf outside the `kept` groups whose best two experts score highest together (node-limited routing)."""
+def _keep_groups(choice_NX: Tensor, groups: int, kept: int, best: int) -> Tensor:
+    """-inf outside the `kept` groups whose `best` experts score highest together (node-limited routing)."""
     if kept == groups:
         return choice_NX
     per_group_NGx = choice_NX.unflatten(1, (groups, -1))
-    group_NG = per_group_NGx.topk(2, dim=-1).values.sum(-1)
+    group_NG = per_group_NGx.topk(best, dim=-1).values.sum(-1)
     keep_NG = torch.zeros_like(group_NG, dtype=torch.bool).scatter_(1, group_NG.topk(kept, dim=-1).indices, True)
     masked: Tensor = per_group_NGx.masked_fill(~keep_NG.unsqueeze(-1), -torch.inf)
     return masked.flatten(1)

@@ -1,8 +1,9 @@
 """ModelSpec: the shape of a model as plain numbers, and the named presets from `tiny` to `r1-671b`.
 
-The fields carry the names of DeepSeek-V3's config.json wherever it has one. Covered: DeepSeek-V3/R1 (multi-head latent
-attention, sigmoid router with bias balancing, multi-token prediction). Not covered: weights, cost arithmetic (cost.py),
-other families. Imports no torch.
+The fields carry the names of Hugging Face's config.json wherever it has one. Two kinds of attention: multi-head latent
+attention where `kv_lora_rank` is set (DeepSeek-V2, V3, R1), else grouped-query attention (Llama, Qwen2, Qwen3). Three
+kinds of router: `noaux_tc` (V3: sigmoid, biased choice), `greedy` and `group_limited_greedy` (V2, Qwen3: softmax).
+Not covered: sliding windows, weights, cost arithmetic (cost.py). Imports no torch.
 """
 
 from __future__ import annotations
@@ -10,9 +11,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from math import log
-from typing import Any
+from typing import Any, Literal
 
 from raison.errors import UserError, nearest
+
+TopkMethod = Literal["noaux_tc", "greedy", "group_limited_greedy"]
+TOPK_METHODS = ("noaux_tc", "greedy", "group_limited_greedy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +29,17 @@ class YarnSpec:
     beta_slow: float = 1.0
     mscale: float = 1.0
     mscale_all_dim: float = 1.0
+    """0 puts the temperature into the rotation, as in YaRN's text; another value into the softmax, as DeepSeek does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Llama3Spec:
+    """RoPE length extension of Llama 3.1: slow pairs are slowed by `factor`, fast ones are left alone."""
+
+    factor: float
+    low_freq_factor: float
+    high_freq_factor: float
+    original_max_position_embeddings: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +51,20 @@ class ModelSpec:
     num_hidden_layers: int
     num_attention_heads: int
     intermediate_size: int
-    q_lora_rank: int | None
-    kv_lora_rank: int
-    qk_nope_head_dim: int
-    qk_rope_head_dim: int
-    v_head_dim: int
+    q_lora_rank: int | None = None
+    """None projects the query at once."""
+    kv_lora_rank: int | None = None
+    """None makes attention grouped-query; a number makes it latent, of that width."""
+    qk_nope_head_dim: int = 0
+    qk_rope_head_dim: int = 0
+    v_head_dim: int = 0
+    num_key_value_heads: int | None = None
+    """Grouped-query attention only, as are the next four."""
+    head_dim: int | None = None
+    qkv_bias: bool = False
+    o_bias: bool = False
+    qk_norm: bool = False
+    """RMSNorm over each head's query and key (Qwen3)."""
     n_routed_experts: int = 0
     """0 makes every layer dense."""
     num_experts_per_tok: int = 0
@@ -48,13 +72,16 @@ class ModelSpec:
     moe_intermediate_size: int = 0
     n_group: int = 1
     topk_group: int = 1
+    topk_method: TopkMethod = "noaux_tc"
     norm_topk_prob: bool = True
     routed_scaling_factor: float = 1.0
     first_k_dense_replace: int = 0
     num_nextn_predict_layers: int = 0
     rms_norm_eps: float = 1e-6
     rope_theta: float = 10000.0
-    rope_scaling: YarnSpec | None = None
+    rope_scaling: YarnSpec | Llama3Spec | None = None
+    rope_interleave: bool = True
+    """Rotate neighbours (DeepSeek), or the first half of a head against the second (Llama, Qwen)."""
     max_position_embeddings: int = 4096
     tie_word_embeddings: bool = False
     initializer_range: float = 0.02
@@ -63,19 +90,46 @@ class ModelSpec:
         _validate(self)
 
     @property
+    def latent_rank(self) -> int:
+        """kv_lora_rank of a model with latent attention."""
+        assert self.kv_lora_rank is not None, "grouped-query attention has no latent"
+        return self.kv_lora_rank
+
+    @property
+    def is_latent(self) -> bool:
+        return self.kv_lora_rank is not None
+
+    @property
+    def key_value_heads(self) -> int:
+        return self.num_key_value_heads or self.num_attention_heads
+
+    @property
     def qk_head_dim(self) -> int:
-        return self.qk_nope_head_dim + self.qk_rope_head_dim
+        if self.is_latent:
+            return self.qk_nope_head_dim + self.qk_rope_head_dim
+        return self.head_dim or self.hidden_size // self.num_attention_heads
+
+    @property
+    def value_head_dim(self) -> int:
+        return self.v_head_dim if self.is_latent else self.qk_head_dim
+
+    @property
+    def rotary_width(self) -> int:
+        """Columns of a head that are rotated."""
+        return self.qk_rope_head_dim if self.is_latent else self.qk_head_dim
 
     @property
     def cache_width(self) -> int:
-        """Numbers cached per token and layer: the latent and the one shared rotary key."""
-        return self.kv_lora_rank + self.qk_rope_head_dim
+        """Numbers cached per token and layer: the latent and one shared rotary key, or every key and value head."""
+        if self.kv_lora_rank is not None:
+            return self.kv_lora_rank + self.qk_rope_head_dim
+        return 2 * self.key_value_heads * self.qk_head_dim
 
     @property
     def softmax_scale(self) -> float:
         """1/sqrt(d_qk), times YaRN's m^2 where RoPE is scaled (0.13523378 for R1)."""
         scale: float = self.qk_head_dim**-0.5
-        return scale if self.rope_scaling is None else scale * yarn_mscale(self.rope_scaling) ** 2
+        return scale * yarn_mscale(self.rope_scaling) ** 2 if isinstance(self.rope_scaling, YarnSpec) else scale
 
     def is_moe_layer(self, index: int) -> bool:
         """Whether layer `index` routes; MTP modules, numbered from num_hidden_layers on, follow the same rule."""
@@ -91,8 +145,9 @@ class ModelSpec:
             if key not in known:
                 raise UserError(f"a model has no field `{key}`: {nearest(key, known)}")
         scaling = values.get("rope_scaling")
-        yarn = YarnSpec(**scaling) if isinstance(scaling, Mapping) else scaling
-        return cls(**{**values, "rope_scaling": yarn})
+        if isinstance(scaling, Mapping):
+            scaling = Llama3Spec(**scaling) if "low_freq_factor" in scaling else YarnSpec(**scaling)
+        return cls(**{**values, "rope_scaling": scaling})
 
 
 def yarn_mscale(yarn: YarnSpec) -> float:
@@ -100,37 +155,43 @@ def yarn_mscale(yarn: YarnSpec) -> float:
     return 1.0 if yarn.factor <= 1 else 0.1 * yarn.mscale_all_dim * log(yarn.factor) + 1.0
 
 
+ALWAYS = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+LATENT = ("kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim")
+
+
 def _validate(spec: ModelSpec) -> None:
-    positive = (
-        "vocab_size",
-        "hidden_size",
-        "num_hidden_layers",
-        "num_attention_heads",
-        "intermediate_size",
-        "kv_lora_rank",
-        "qk_nope_head_dim",
-        "qk_rope_head_dim",
-        "v_head_dim",
-        "max_position_embeddings",
-    )
-    for name in positive:
+    for name in (*ALWAYS, *(LATENT if spec.is_latent else ()), "max_position_embeddings"):
         if getattr(spec, name) < 1:
             raise UserError(f"{name} is {getattr(spec, name)}; it must be at least 1")
-    if spec.qk_rope_head_dim % 2:
-        raise UserError(f"qk_rope_head_dim is {spec.qk_rope_head_dim}; rotary pairs need an even number")
+    if not spec.is_latent:
+        _validate_heads(spec)
+    if spec.rotary_width % 2:
+        name = "qk_rope_head_dim" if spec.is_latent else "head_dim"
+        raise UserError(f"{name} is {spec.rotary_width}; rotary pairs need an even number")
     if spec.n_routed_experts:
         _validate_routing(spec)
+
+
+def _validate_heads(spec: ModelSpec) -> None:
+    if spec.qk_head_dim < 1:
+        raise UserError(f"head_dim is {spec.qk_head_dim}; it must be at least 1")
+    if spec.key_value_heads < 1 or spec.num_attention_heads % spec.key_value_heads:
+        raise UserError(f"{spec.num_attention_heads} heads cannot share {spec.key_value_heads} key-value heads evenly")
+    if spec.num_nextn_predict_layers:
+        raise UserError("only models with latent attention have MTP modules; set num_nextn_predict_layers to 0")
 
 
 def _validate_routing(spec: ModelSpec) -> None:
     if spec.moe_intermediate_size < 1:
         raise UserError("a model with experts needs moe_intermediate_size of at least 1")
+    if spec.topk_method not in TOPK_METHODS:
+        raise UserError(f'topk_method is "{spec.topk_method}": {nearest(spec.topk_method, TOPK_METHODS)}')
     if not 1 <= spec.topk_group <= spec.n_group or spec.n_routed_experts % spec.n_group:
         raise UserError(f"{spec.n_routed_experts} experts do not make {spec.topk_group} of {spec.n_group} groups")
     reachable = spec.n_routed_experts // spec.n_group * spec.topk_group
     if not 1 <= spec.num_experts_per_tok <= reachable:
         raise UserError(f"num_experts_per_tok is {spec.num_experts_per_tok}; the kept groups hold {reachable} experts")
-    if spec.n_group > 1 and spec.n_routed_experts // spec.n_group < 2:
+    if spec.topk_method == "noaux_tc" and spec.n_group > 1 and spec.n_routed_experts // spec.n_group < 2:
         raise UserError("a group needs at least 2 experts: its score is the sum of its best two")
 
 

@@ -1,4 +1,5 @@
-"""DeepSeek-V3's decoder: blocks of latent attention and dense or routed feed-forward, one class for trainer and engine.
+"""The decoder: blocks of attention (latent or grouped-query) and feed-forward (dense or routed), one class for trainer
+and engine and for every family of models.
 
 Tokens come flat, without a batch axis: a Layout says which belong together (training, scoring), or a cache does
 (decoding). Not covered: loading and saving (weights/), losses (train/), sampling (engine/).
@@ -14,9 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from raison.model.attention import LayerCache
+from raison.model.grouped_query import GroupedQueryAttention
 from raison.model.layers import Linear, RMSNorm, SwiGLU
 from raison.model.layout import Layout
-from raison.model.mla import LayerCache, MultiHeadLatentAttention, Rotation
+from raison.model.mla import MultiHeadLatentAttention
 from raison.model.moe import Experts, MixtureOfExperts, Router, Routing
 from raison.model.rope import rotation
 from raison.model.spec import ModelSpec
@@ -28,18 +31,14 @@ class Block(nn.Module):
     def __init__(self, spec: ModelSpec, index: int) -> None:
         super().__init__()
         self.input_layernorm = RMSNorm(spec.hidden_size, spec.rms_norm_eps)
-        self.self_attn = MultiHeadLatentAttention(spec)
+        self.self_attn = MultiHeadLatentAttention(spec) if spec.is_latent else GroupedQueryAttention(spec)
         self.post_attention_layernorm = RMSNorm(spec.hidden_size, spec.rms_norm_eps)
         self.mlp: nn.Module = (
             MixtureOfExperts(spec) if spec.is_moe_layer(index) else SwiGLU(spec.hidden_size, spec.intermediate_size)
         )
 
-    def forward(self, x_ND: Tensor, rot: Rotation, context: Layout | LayerCache) -> tuple[Tensor, Routing | None]:
-        normed = self.input_layernorm(x_ND)
-        if isinstance(context, Layout):
-            x_ND = x_ND + self.self_attn.naive(normed, rot, context)
-        else:
-            x_ND = x_ND + self.self_attn.absorbed(normed, rot, context)
+    def forward(self, x_ND: Tensor, rot: Tensor, context: Layout | LayerCache) -> tuple[Tensor, Routing | None]:
+        x_ND = x_ND + self.self_attn(self.input_layernorm(x_ND), rot, context)
         out = self.mlp(self.post_attention_layernorm(x_ND))
         y_ND, routing = out if isinstance(out, tuple) else (out, None)
         return x_ND + y_ND, routing
@@ -62,7 +61,7 @@ class MultiTokenPrediction(nn.Module):
         self.norm = RMSNorm(spec.hidden_size, spec.rms_norm_eps)
 
     def forward(
-        self, hidden_ND: Tensor, next_ND: Tensor, rot: Rotation, context: Layout | LayerCache
+        self, hidden_ND: Tensor, next_ND: Tensor, rot: Tensor, context: Layout | LayerCache
     ) -> tuple[Tensor, Routing | None]:
         joined = torch.cat((self.enorm(next_ND), self.hnorm(hidden_ND)), dim=-1)
         out: tuple[Tensor, Routing | None] = self.block(self.eh_proj(joined), rot, context)
@@ -130,11 +129,11 @@ def initialise(model: Transformer, seed: int) -> Transformer:
     for module in model.modules():
         if isinstance(module, Linear | Router):
             module.weight.normal_(0.0, model.spec.initializer_range, generator=generator)
+            if module.bias is not None:
+                module.bias.zero_()
         elif isinstance(module, Experts):
             module.gate_up_proj.normal_(0.0, model.spec.initializer_range, generator=generator)
             module.down_proj.normal_(0.0, model.spec.initializer_range, generator=generator)
-        if isinstance(module, Router):
-            module.e_score_correction_bias.zero_()
     for table in (model.embed_tokens, model.lm_head):
         if table is not None:
             table.normal_(0.0, model.spec.initializer_range, generator=generator)

@@ -54,8 +54,8 @@ class Learner:
 
     def _balance(self) -> None:
         for router, load_X in zip(self._routers, self._load_RX, strict=True):
-            if self._gamma and bool(load_X.any()):
-                balance_bias(router.e_score_correction_bias, load_X, self._gamma)
+            if self._gamma and router.bias is not None and bool(load_X.any()):
+                balance_bias(router.bias, load_X, self._gamma)
             load_X.zero_()
 
     def state(self) -> dict[str, Tensor]:

@@ -25,15 +25,15 @@ from typing import Any, Literal
 
 import safetensors.torch
 import torch
-from safetensors import SafetensorError
-from torch import Tensor
 
 from raison.errors import CheckpointError, UserError
 from raison.model.spec import ModelSpec
 from raison.model.transformer import Transformer
 from raison.text.chat import TEMPLATE
 from raison.text.tokenizer import BOS, EOS, Tokenizer
-from raison.weights.huggingface import config_from_spec, export_tensors, import_tensors, spec_from_config
+from raison.weights.families import config_from_spec, spec_from_config
+from raison.weights.huggingface import export_tensors, import_tensors
+from raison.weights.shards import open_tensors
 
 CONFIG, WEIGHTS, VOCABULARY, PROVENANCE = "config.json", "model.safetensors", "tokenizer.json", "raison.json"
 GENERATION, TOKENIZER_CONFIG, CHAT = "generation_config.json", "tokenizer_config.json", "chat_template.jinja"
@@ -96,11 +96,12 @@ def load(folder: Path) -> LoadedModel:
     if tokenizer.size > spec.vocab_size:
         raise CheckpointError(f"{source / VOCABULARY} has {tokenizer.size} tokens, {CONFIG} only {spec.vocab_size}")
     about = _json(source / PROVENANCE) if (source / PROVENANCE).is_file() else {}
-    tensors = _tensors(source / WEIGHTS, about.get("weights"))
+    if "weights" in about:
+        _compare(source / WEIGHTS, about["weights"])
     try:
-        model = import_tensors(spec, tensors)
+        model = import_tensors(spec, open_tensors(source))
     except CheckpointError as error:
-        raise CheckpointError(f"{source / WEIGHTS}: {error}") from error
+        raise CheckpointError(f"{source}: {error}") from error
     return LoadedModel(model, tokenizer, about.get("provenance", {}))
 
 
@@ -226,18 +227,9 @@ def _json(path: Path) -> dict[str, Any]:
     return value
 
 
-def _tensors(path: Path, about: Mapping[str, Any] | None) -> dict[str, Tensor]:
-    try:
-        if about is not None:
-            _compare(path, about)
-        return safetensors.torch.load_file(path)
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
-    except SafetensorError as error:
-        raise CheckpointError(f"{path} is cut off or damaged: {error}") from error
-
-
 def _compare(path: Path, about: Mapping[str, Any]) -> None:
+    if not path.is_file():
+        raise CheckpointError(f"{path} is missing")
     size = path.stat().st_size
     if size != about.get("bytes"):
         said = about.get("bytes")

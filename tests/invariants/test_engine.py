@@ -7,9 +7,11 @@ from dataclasses import replace
 import pytest
 import torch
 
+from raison.engine.engine import Engine, EngineSettings
 from raison.engine.sequence import sample_seed
 from raison.model.layout import Layout
-from tests.engine.small import ids, make_engine, params, prompt, small_model
+from tests.engine.small import TOKENIZER, ids, make_engine, params, prompt, small_model
+from tests.shapes import FAMILY_SHAPES, random_model
 
 LENGTHS = (4, 5, 9, 16, 17, 23, 31, 40)
 
@@ -25,6 +27,21 @@ def test_logprobs_are_the_uncached_models(temperature: float) -> None:
             expected = (logits / temperature).log_softmax(-1).gather(1, torch.tensor(completion.token_ids)[:, None])
             assert (expected.squeeze(1) - torch.tensor(completion.logprobs)).abs().max() < 1e-4
             assert len(set(completion.token_ids)) > 5
+
+
+@pytest.mark.parametrize("shape", FAMILY_SHAPES)
+def test_logprobs_of_every_family(shape: str) -> None:
+    """The paged cache holds keys and values as well as latents."""
+    model = random_model(replace(FAMILY_SHAPES[shape], vocab_size=1280))
+    engine = Engine(model, TOKENIZER, EngineSettings(page_size=4, cache_tokens=2048, max_batch=16, prefill_chunk=64))
+    prompts = [prompt(n, n) for n in LENGTHS]
+    groups = engine.generate(prompts, [params(i) for i in range(len(prompts))], n=2)
+    for start, group in zip(prompts, groups, strict=True):
+        for completion in group:
+            with torch.no_grad():
+                logits = model.score([*start, *completion.token_ids])[len(start) - 1 : -1]
+            expected = logits.log_softmax(-1).gather(1, torch.tensor(completion.token_ids)[:, None]).squeeze(1)
+            assert (expected - torch.tensor(completion.logprobs)).abs().max() < 1e-4
 
 
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])

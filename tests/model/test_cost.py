@@ -17,7 +17,7 @@ V2_LITE = ModelSpec(
 
 
 def test_parameters_of_one_layer() -> None:
-    assert cost.mla_parameters(R1_671B) == 187_107_328
+    assert cost.attention_parameters(R1_671B) == 187_107_328
     assert cost.dense_ffn_parameters(R1_671B) == 396_361_728
     assert cost.expert_parameters(R1_671B) == 44_040_192
 
@@ -48,8 +48,8 @@ def test_flops_of_r1() -> None:
     assert cost.matmul_flops(R1_671B) == pytest.approx(73.25e9, rel=1e-4)
     assert cost.naive_attention_flops(R1_671B, 4096) == pytest.approx(10.23e9, rel=1e-3)
     assert cost.training_flops(R1_671B, 4096) == pytest.approx(250.46e9, rel=1e-4)
-    assert cost.absorbed_attention_flops(R1_671B, 4096) == pytest.approx(69.6e9, rel=1e-3)
-    assert cost.absorbed_attention_flops(R1_671B, 4989) == pytest.approx(84.8e9, rel=1e-3)
+    assert cost.cached_attention_flops(R1_671B, 4096) == pytest.approx(69.6e9, rel=1e-3)
+    assert cost.cached_attention_flops(R1_671B, 4989) == pytest.approx(84.8e9, rel=1e-3)
     assert cost.decode_flops(R1_671B, 4096) == pytest.approx((73.25 + 69.6) * 1e9, rel=1e-3)
 
 

@@ -130,6 +130,8 @@ def why_not(model: Transformer) -> str | None:
     """Why this model cannot run on the native step, or None when it can."""
     if library().handle is None:
         return library().why
+    if not model.spec.is_latent or model.spec.topk_method != "noaux_tc":
+        return "native code has latent attention and DeepSeek-V3's router only"
     if any(t.dtype != torch.float32 or t.device.type != "cpu" for t in weights_of(model)):
         return "the weights are not all fp32 on the CPU"
     size = sum(t.numel() * 4 for t in weights_of(model))
@@ -142,6 +144,7 @@ def weights_of(model: Transformer) -> Iterator[Tensor]:
     for block in model.layers:
         assert isinstance(block, Block)
         yield block.input_layernorm.weight
+        assert isinstance(block.self_attn, MultiHeadLatentAttention)
         yield from _attention(block.self_attn)
         yield block.post_attention_layernorm.weight
         yield from _mixture(block.mlp) if isinstance(block.mlp, MixtureOfExperts) else _dense(block.mlp)
@@ -164,7 +167,8 @@ def _dense(swiglu: torch.nn.Module) -> Iterator[Tensor]:
 
 
 def _mixture(mixture: MixtureOfExperts) -> Iterator[Tensor]:
-    yield from (mixture.gate.weight, mixture.gate.e_score_correction_bias)
+    assert mixture.gate.bias is not None
+    yield from (mixture.gate.weight, mixture.gate.bias)
     yield from (mixture.experts.gate_up_proj, mixture.experts.down_proj)
     if mixture.shared_experts is not None:
         yield from _dense(mixture.shared_experts)
@@ -173,7 +177,7 @@ def _mixture(mixture: MixtureOfExperts) -> Iterator[Tensor]:
 def _shape(spec: ModelSpec, cosines: Tensor, sines: Tensor) -> _Shape:
     return _Shape(
         spec.vocab_size, spec.hidden_size, spec.num_hidden_layers, spec.num_attention_heads, spec.q_lora_rank or 0,
-        spec.kv_lora_rank, spec.qk_nope_head_dim, spec.qk_rope_head_dim, spec.v_head_dim, spec.intermediate_size,
+        spec.latent_rank, spec.qk_nope_head_dim, spec.qk_rope_head_dim, spec.v_head_dim, spec.intermediate_size,
         spec.n_routed_experts, spec.num_experts_per_tok, spec.moe_intermediate_size,
         spec.n_shared_experts * spec.moe_intermediate_size, spec.n_group, spec.topk_group, spec.first_k_dense_replace,
         spec.norm_topk_prob, spec.routed_scaling_factor, spec.rms_norm_eps, spec.softmax_scale,
