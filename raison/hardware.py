@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import platform
+import resource
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -196,6 +197,30 @@ def _memory_bytes() -> int:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
         return 0
+
+
+def available_memory() -> int:
+    """Bytes that this process may still take: the least of what is free, its own limits and its control group's."""
+    limits = [_meminfo("MemAvailable"), _cgroup_room()]
+    limits += [soft for soft, _ in map(resource.getrlimit, (resource.RLIMIT_DATA, resource.RLIMIT_AS)) if soft > 0]
+    return min((limit for limit in limits if limit is not None), default=1 << 62)
+
+
+def _meminfo(name: str) -> int | None:
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return _memory_bytes() or None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:")), None)
+
+
+def _cgroup_room() -> int | None:
+    """What the control group (version 2) leaves; None where it sets no limit."""
+    try:
+        most, used = (Path("/sys/fs/cgroup", name).read_text().strip() for name in ("memory.max", "memory.current"))
+        return None if most == "max" else int(most) - int(used)
+    except (OSError, ValueError):
+        return None
 
 
 def _torch_version() -> str:

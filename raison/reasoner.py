@@ -1,6 +1,6 @@
-"""The Python interface: a model folder as an object that thinks about a prompt and answers.
+"""The Python interface: a model as an object that thinks about a prompt and answers.
 
-    reasoner = raison.load("runs/countdown/model")
+    reasoner = raison.load("runs/countdown/model")      # or a Hugging Face folder, a .gguf file, "smollm2"
     best = reasoner.generate("Make 46 from 3, 7, 25", budget=256, n=4)[0]
     print(best.thinking, best.answer)
 
@@ -26,15 +26,18 @@ from raison.model.transformer import Transformer
 from raison.records import Completion
 from raison.text.chat import Turn, prompt_ids
 from raison.text.tokenizer import Tokenizer
-from raison.weights import folder
+from raison.weights import source
 
 SHIPPED = Path(__file__).parent / "models" / "countdown-r1"
 MARKS = 2
 """Tokens beside thinking and answer: `</think>` and the end of the sequence."""
+THINKERS_ANSWER, PLAIN_ANSWER = 64, 512
 
 
 def load(path: str | Path | None = None, *, threads: int = 0, dtype: Literal["fp32", "bf16"] = "fp32") -> Reasoner:
-    """The reasoner in a model folder, or the one shipped with the package when `path` is None.
+    """A model: a folder of ours or of Hugging Face's, a .gguf file, `smollm2`, a name of the hub, or what is shipped.
+
+    The reasoner that is shipped with the package is what None means.
 
     Args:
         threads: threads for PyTorch in this whole process; 0 leaves them as they are.
@@ -50,14 +53,15 @@ def load(path: str | Path | None = None, *, threads: int = 0, dtype: Literal["fp
             "and give its model folder"
         )
     settings = EngineSettings(dtype=dtype)
-    loaded = folder.load(SHIPPED if path is None else Path(path))
+    loaded = source.load(SHIPPED if path is None else path)
     if threads:
         torch.set_num_threads(threads)
-    return Reasoner(loaded.model, loaded.tokenizer, loaded.provenance, settings)
+    return Reasoner(loaded.model, loaded.tokenizer, loaded.provenance, settings, loaded.notes)
 
 
 class Limits(TypedDict):
     thinking_budget: int | None
+    answer_tokens: int
     max_tokens: int
 
 
@@ -70,11 +74,14 @@ class Reasoner:
         tokenizer: Tokenizer,
         provenance: dict[str, Any] | None = None,
         settings: EngineSettings | None = None,
+        notes: Sequence[str] = (),
     ) -> None:
         self.model = model.eval()
         self.tokenizer = tokenizer
         self.provenance = provenance or {}
-        """How the model was made, as its raison.json tells."""
+        """How the model was made, as its raison.json or its metadata tells."""
+        self.notes = tuple(notes)
+        """What was left out when the model was loaded."""
         self.settings = settings or EngineSettings()
 
     @property
@@ -97,7 +104,7 @@ class Reasoner:
         top_k: int = 0,
         min_p: float = 0.0,
         stop: Sequence[str] = (),
-        answer_tokens: int = 64,
+        answer_tokens: int | None = None,
         history: Sequence[Turn] = (),
     ) -> list[Completion]:
         """Think about `prompt` and answer, `n` times.
@@ -107,7 +114,8 @@ class Reasoner:
                 think as far as its context reaches. It is lowered where the context would not hold it and the answer.
             n: samples; the first is that of n=1, and the same seed gives the same tokens whatever n is.
             stop: the answer ends before the first of these strings.
-            answer_tokens: at most so many tokens after the thinking.
+            answer_tokens: at most so many tokens after the thinking (None: 64), or in all where a model's vocabulary
+                has no thinking (None: 512).
             history: earlier turns, answers without their thinking.
 
         Raises UserError when a value makes no sense or the prompt leaves no room for an answer.
@@ -115,7 +123,7 @@ class Reasoner:
         ids = prompt_ids(self.tokenizer, prompt, history)
         params = SamplingParams(
             temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, stop=_strings(stop), seed=seed,
-            answer_tokens=answer_tokens, **self._limits(len(ids), budget, answer_tokens),
+            **self._limits(ids, budget, answer_tokens),
         )  # fmt: skip
         return self.engine.generate([ids], params, n)[0]
 
@@ -130,14 +138,14 @@ class Reasoner:
         top_k: int = 0,
         min_p: float = 0.0,
         stop: Sequence[str] = (),
-        answer_tokens: int = 64,
+        answer_tokens: int | None = None,
         history: Sequence[Turn] = (),
     ) -> Iterator[Event]:
         """As `generate` for one sample, token by token; the last event carries the Completion. Closing it cancels."""
         ids = prompt_ids(self.tokenizer, prompt, history)
         params = SamplingParams(
             temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, stop=_strings(stop), seed=seed,
-            answer_tokens=answer_tokens, **self._limits(len(ids), budget, answer_tokens),
+            **self._limits(ids, budget, answer_tokens),
         )  # fmt: skip
         return self.engine.stream(ids, params)
 
@@ -151,19 +159,23 @@ class Reasoner:
             raise UserError(f"token ids must be from 0 to {vocabulary - 1}; encode text with .tokenizer")
         return self.model.score(token_ids)
 
-    def _limits(self, prompt: int, budget: int | None, answer: int) -> Limits:
+    def _limits(self, prompt: Sequence[int], budget: int | None, answer: int | None) -> Limits:
         """What leaves room for prompt, thinking and answer in the context."""
+        thinks = self.tokenizer.think_close is not None
+        answer = answer if answer is not None else THINKERS_ANSWER if thinks else PLAIN_ANSWER
         context = min(self.spec.max_position_embeddings, self.settings.cache_tokens)
-        room = context - prompt - answer - MARKS
+        room = context - len(prompt) - MARKS - (answer if thinks else 1)
         if room < 0:
             raise UserError(
-                f"the prompt has {prompt} tokens and the answer may have {answer}, but the context is {context}; "
+                f"the prompt has {len(prompt)} tokens and the answer may have {answer}, but the context is {context}; "
                 "shorten the prompt or lower answer_tokens"
             )
+        if not thinks:
+            return Limits(thinking_budget=None, answer_tokens=answer, max_tokens=min(answer, room + 1))
         if budget is None:
-            return Limits(thinking_budget=None, max_tokens=room + answer + MARKS)
+            return Limits(thinking_budget=None, answer_tokens=answer, max_tokens=room + answer + MARKS)
         budget = min(budget, room)
-        return Limits(thinking_budget=budget, max_tokens=max(budget, 0) + answer + MARKS)
+        return Limits(thinking_budget=budget, answer_tokens=answer, max_tokens=max(budget, 0) + answer + MARKS)
 
 
 def _strings(stop: Sequence[str]) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
-"""`raison chat`: problems typed one after the other, or piped in, one a line.
+"""`raison chat`: problems typed one after the other, or piped in, one a line; or a talk.
 
-Each problem stands alone: the model was trained on single questions. ^C ends the thinking, and at the prompt the chat.
-Not covered: a conversation with memory.
+A model with a task solves problems, each by itself, since it was trained on single questions. A model without one talks
+and remembers (talk.py). ^C ends the thinking, and at the prompt the chat.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from typing import Any
 from rich.console import Console
 
 from raison.cli.output import console_for, visible
-from raison.cli.session import Asking, fresh_seed, open_reasoner, parsing, prepare, solve, task_name
+from raison.cli.session import Asking, fresh_seed, parsing, prepare, solve, task_name
+from raison.cli.talk import Talk
 from raison.errors import UserError, nearest
-from raison.reasoner import Reasoner
+from raison.reasoner import Reasoner, load
+from raison.tasks.catalog import load_task
 from raison.tasks.user import ParsingTask
 
 HELP = """\
@@ -34,14 +36,21 @@ SETTINGS: dict[str, Callable[[str], Any]] = {"budget": int, "n": int, "seed": in
 def command(arguments: Namespace) -> int:
     asking = Asking(arguments.budget, arguments.n, arguments.temperature, fresh_seed(arguments.seed))
     prepare(arguments.threads)
-    reasoner, task = open_reasoner(arguments.model)
+    reasoner = load(arguments.model)
     console = console_for(arguments)
+    for note in reasoner.notes:
+        console.print(f"  {visible(note)}", markup=False, soft_wrap=True)
     if sys.stdin.isatty():
         with suppress(ImportError):
             import readline  # noqa: F401  # optional: its import gives input() a history; absent on some systems
+    if "task" not in reasoner.provenance:
+        Talk(console, reasoner, asking).run()
+        return 0
+    if sys.stdin.isatty():
         console.print(
             f"  {task_name(reasoner)}, budget {asking.budget}, seed {asking.seed}; /help tells more", markup=False
         )
+    task = load_task(task_name(reasoner), held_out=True)
     Chat(console, reasoner, parsing(task), asking).run()
     return 0
 

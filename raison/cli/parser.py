@@ -35,6 +35,7 @@ def build_parser() -> ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _show_commands(commands)
     _use_commands(commands)
+    _model_commands(commands)
     _train_commands(commands)
     _task_commands(commands)
     return parser
@@ -64,7 +65,9 @@ def _threads(parser: ArgumentParser) -> None:
 
 
 def _model(parser: ArgumentParser) -> None:
-    parser.add_argument("--model", type=Path, metavar="PATH", help="a model folder (default: the shipped reasoner)")
+    parser.add_argument(
+        "--model", metavar="PATH", help="a model folder, a .gguf file, or smollm2 (default: the shipped reasoner)"
+    )
 
 
 def _sampling(parser: ArgumentParser) -> None:
@@ -110,13 +113,39 @@ def _use_commands(commands: Commands) -> None:
     )  # fmt: skip
     think.add_argument("problem", help='as its task writes it, such as "3 7 25 -> 46"')
     chat = _add(
-        commands, "chat", "type problems one after the other", "raison chat", "echo '3 7 25 -> 46' | raison chat"
+        commands, "chat", "type problems one after the other, or talk with a model that has no task",
+        "raison chat", "echo '3 7 25 -> 46' | raison chat", "raison chat --model smollm2",
     )  # fmt: skip
     for parser in (think, chat):
         _model(parser)
         _sampling(parser)
         _threads(parser)
     _json(think)
+
+
+def _model_commands(commands: Commands) -> None:
+    inspect = _add(
+        commands, "inspect", "show what a model's files hold, and what would be loaded",
+        "raison inspect model.gguf", "raison inspect runs/countdown-20260101-120000/model --json",
+    )  # fmt: skip
+    export = _add(
+        commands, "export", "write a model for other people's software",
+        "raison export runs/my-run/model --to gguf --quant Q8_0 --out model.gguf",
+        "raison export smollm2 --to hf --out folder",
+    )  # fmt: skip
+    for parser in (inspect, export):
+        parser.add_argument(
+            "source", metavar="PATH", help="a model folder, a .gguf file, smollm2, or a name of the hub"
+        )
+    export.add_argument("--to", choices=["hf", "gguf"], required=True, help="a Hugging Face folder, or a GGUF file")
+    export.add_argument("--out", type=Path, required=True, metavar="PATH", help="where to")
+    export.add_argument(
+        "--quant",
+        choices=["F32", "F16", "BF16", "Q8_0", "Q4_0"],
+        help="how matrices are stored (default: BF16 in hf, F16 in gguf)",
+    )
+    for parser in (inspect, export):
+        _json(parser)
 
 
 def _train_commands(commands: Commands) -> None:

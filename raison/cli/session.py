@@ -84,7 +84,7 @@ class Solved:
         return sum(len(completion.token_ids) for completion in self.completions)
 
 
-def open_reasoner(path: Path | None) -> tuple[Reasoner, Task]:
+def open_reasoner(path: str | None) -> tuple[Reasoner, Task]:
     """A reasoner and the task that its provenance names. Raises CheckpointError, or UserError for an unknown task."""
     reasoner = load(path)
     task = load_task(task_name(reasoner), held_out=True)

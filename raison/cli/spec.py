@@ -80,9 +80,10 @@ def _rows(spec: ModelSpec, sheet: CostSheet) -> Iterator[tuple[str, str, str]]:
 
 
 def shape_words(spec: ModelSpec) -> str:
-    """`MLA, 61 layers x 7168, 256 experts top-8, MTP`."""
+    """`MLA, 61 layers x 7168, 256 experts top-8, MTP`, or `9 heads over 3, 30 layers x 576, dense`."""
+    attention = "MLA" if spec.is_latent else f"{spec.num_attention_heads} heads over {spec.key_value_heads}"
     experts = (
         f", {spec.n_routed_experts} experts top-{spec.num_experts_per_tok}" if spec.n_routed_experts else ", dense"
     )
     mtp = ", MTP" if spec.num_nextn_predict_layers else ""
-    return f"MLA, {spec.num_hidden_layers} layers x {spec.hidden_size}{experts}{mtp}"
+    return f"{attention}, {spec.num_hidden_layers} layers x {spec.hidden_size}{experts}{mtp}"

@@ -17,7 +17,7 @@ from raison.text.tokenizer import Tokenizer
 def completion_of(seq: Sequence, reason: FinishReason, tokenizer: Tokenizer) -> Completion:
     """The record of a sequence that has left the batch; `reason` says why it ended."""
     ids = seq.generated
-    ended = bool(ids) and ids[-1] == tokenizer.eos
+    ended = bool(ids) and ids[-1] in tokenizer.stops
     spoken = len(ids) - ended
     thought = (spoken if seq.closed_at < 0 else seq.closed_at - 1) if seq.thinks else 0
     begin = spoken if seq.closed_at < 0 else seq.closed_at

@@ -86,7 +86,7 @@ class Engine:
         spec = model.spec
         self._longest = min(spec.max_position_embeddings, pages * settings.page_size)
         blocks = -(-self._longest // settings.page_size)
-        self._slots = Slots(settings.max_batch, self._longest, blocks, tokenizer.think_close, tokenizer.eos)
+        self._slots = Slots(settings.max_batch, self._longest, blocks, tokenizer.think_close, tokenizer.stops)
         cache = LatentCache(spec.num_hidden_layers, pages, settings.page_size, spec.cache_width, dtype)
         self._scheduler = Scheduler(self._slots, cache.pool, settings.page_size, settings.prefill_chunk)
         native = settings.kernels == "auto" and dtype == torch.float32 and why_not(model) is None
@@ -203,7 +203,7 @@ class Engine:
         return numbers
 
     def _stream(self, thinks: bool, params: SamplingParams) -> ReasoningStream:
-        return ReasoningStream(self.tokenizer.decode, self.tokenizer.think_close, thinks, params.stop)
+        return ReasoningStream(self.tokenizer.decode, self._slots.think_close, thinks, params.stop)
 
     def _check(self, prompt: list[int], params: SamplingParams, n: int) -> None:
         if n < 1:
@@ -253,7 +253,7 @@ class Engine:
             return [], {}
         tokens, logprobs = sample(logits, self.model.spec.vocab_size, self._slots, rows)
         forced = self._slots.must_close(rows)
-        tokens = np.where(forced, self.tokenizer.think_close, tokens)
+        tokens = np.where(forced, self._slots.think_close, tokens)
         logprobs = np.where(forced, np.float32(0), logprobs)
         state = self._slots.append(rows, tokens, logprobs, forced)
         self._sampled += len(rows)
@@ -280,7 +280,7 @@ class Engine:
         stream = seq.stream
         if stream is None:
             return Piece("", False), state
-        if token == self.tokenizer.eos:
+        if token in self.tokenizer.stops:
             return stream.finish(), state
         piece = stream.push(token)
         if stream.stopped:

@@ -11,6 +11,7 @@ Legend: arrays indexed by slot; `rows` is an array of slots.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -21,14 +22,18 @@ from raison.engine.sequence import Sequence, mix
 Ints = NDArray[np.int64]
 GOING, STOP, LENGTH = 0, 1, 2
 UNLIMITED = 1 << 40
+NO_TOKEN = -1
 
 
 class Slots:
-    def __init__(self, capacity: int, max_tokens: int, max_pages: int, think_close: int, eos: int) -> None:
+    def __init__(
+        self, capacity: int, max_tokens: int, max_pages: int, think_close: int | None, stops: Iterable[int]
+    ) -> None:
         rows = capacity + 1
         self.capacity = capacity
         self.padding = capacity
-        self.think_close, self.eos = think_close, eos
+        self.think_close = NO_TOKEN if think_close is None else think_close
+        self.stops = as_rows(sorted(stops))
         self.tokens = np.zeros((rows, max_tokens), np.int64)
         self.logprobs = np.zeros((rows, max_tokens), np.float32)
         self.blocks = np.zeros((rows, max_pages), np.int64)
@@ -100,7 +105,7 @@ class Slots:
         self.closed_at[rows[closing]] = place[closing] + 1
         closed = self.closed_at[rows]
         full = (generated >= self.max_tokens[rows]) | ((closed >= 0) & (place + 1 - closed >= self.answer_limit[rows]))
-        return np.where(tokens == self.eos, STOP, np.where(full, LENGTH, GOING))
+        return np.where(np.isin(tokens, self.stops), STOP, np.where(full, LENGTH, GOING))
 
 
 def _column(rows: int) -> Ints:

@@ -1,7 +1,8 @@
 """The parts every block is made of: a linear map and a norm that keep master weights apart from the compute dtype.
 
 Weights stay in the dtype they are stored in (fp32 while training) and are cast to the activations' dtype at each
-product, so that one module trains in bf16 with fp32 masters, or runs in fp32 exactly. Not covered: quantised weights.
+product, so that one module trains in bf16 with fp32 masters, or runs in fp32 exactly. Not covered: products
+on packed weights.
 
 Legend: N tokens, D width in, F width out.
 """
@@ -15,19 +16,34 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from raison.model.autograd import call
+from raison.model.packed import PackedMatrix, Scratch
 
 
 class Linear(nn.Module):
-    """y = x W^T + b with W [F, D], computed in the dtype of x."""
+    """y = x W^T + b with W [F, D], computed in the dtype of x. W is a parameter, or packed and expanded each time."""
 
     def __init__(self, in_features: int, out_features: int, bias: bool = False) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(out_features, in_features))
         self.bias = nn.Parameter(torch.empty(out_features)) if bias else None
+        self.packed: PackedMatrix | None = None
+        self._scratch: Scratch | None = None
+
+    def pack(self, matrix: PackedMatrix, scratch: Scratch) -> None:
+        """Use `matrix` for the weight, which then is no parameter and cannot be trained."""
+        assert matrix.shape == self.weight.shape
+        self.packed, self._scratch = matrix, scratch
+        self.weight = nn.Parameter(torch.empty(0), requires_grad=False)
+
+    def matrix(self, dtype: torch.dtype) -> Tensor:
+        """W in `dtype`."""
+        return self.weight.to(dtype) if self.packed is None else self.packed.expand(dtype)
 
     def forward(self, x_ND: Tensor) -> Tensor:
         bias = None if self.bias is None else self.bias.to(x_ND.dtype)
-        return F.linear(x_ND, self.weight.to(x_ND.dtype), bias)
+        if self.packed is not None and self._scratch is not None:
+            return F.linear(x_ND, self._scratch.expand(self.packed, x_ND.dtype), bias)
+        return F.linear(x_ND, self.matrix(x_ND.dtype), bias)
 
 
 def normalise(x_ND: Tensor, weight_D: Tensor, eps: float) -> tuple[Tensor, Tensor]:

@@ -99,6 +99,6 @@ class MultiHeadLatentAttention(nn.Module):
     def _up_projections(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """kv_b_proj's rows stand per head as [P nope | V value]: W_UK [H, P, C] and W_UV transposed [H, C, V]."""
         spec = self.spec
-        per_head = self.kv_b_proj.weight.to(dtype).view(spec.num_attention_heads, -1, spec.latent_rank)
+        per_head = self.kv_b_proj.matrix(dtype).view(spec.num_attention_heads, -1, spec.latent_rank)
         up_k, up_v = per_head.split((spec.qk_nope_head_dim, spec.v_head_dim), dim=1)
         return up_k, up_v.transpose(1, 2)

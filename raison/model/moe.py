@@ -11,6 +11,7 @@ Legend: N tokens, D width, X experts, K experts per token, G groups, M = N*K rou
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 
 from raison.model.autograd import PickRows, call
 from raison.model.layers import SwiGLU
+from raison.model.packed import PackedMatrix, Scratch
 from raison.model.spec import ModelSpec
 
 
@@ -151,6 +153,15 @@ class _GroupedProduct(torch.autograd.Function):
         return dx_PD, dw_XFD, None
 
 
+@dataclass(frozen=True, slots=True)
+class PackedExpert:
+    """One routed expert's matrices: gate and up [I, D], down [D, I]."""
+
+    gate: PackedMatrix
+    up: PackedMatrix
+    down: PackedMatrix
+
+
 class Experts(nn.Module):
     """All routed experts of a layer, stacked: gate and up [X, 2I, D], down [X, D, I]."""
 
@@ -159,18 +170,41 @@ class Experts(nn.Module):
         experts, width, inner = spec.n_routed_experts, spec.hidden_size, spec.moe_intermediate_size
         self.gate_up_proj = nn.Parameter(torch.empty(experts, 2 * inner, width))
         self.down_proj = nn.Parameter(torch.empty(experts, width, inner))
+        self.packed: tuple[PackedExpert, ...] = ()
+        self._scratch = Scratch()
+
+    def pack(self, experts: Sequence[PackedExpert], scratch: Scratch) -> None:
+        """Use these for the weights, which then are no parameters and cannot be trained."""
+        assert len(experts) == len(self.down_proj)
+        self.packed, self._scratch = tuple(experts), scratch
+        self.gate_up_proj = nn.Parameter(torch.empty(0), requires_grad=False)
+        self.down_proj = nn.Parameter(torch.empty(0), requires_grad=False)
 
     def forward(self, x_ND: Tensor, routing: Routing) -> Tensor:
         """The weighted sum of each token's experts, [N, D]."""
         dtype = x_ND.dtype
-        rows = Sorted.of(routing.experts_NK, len(self.down_proj), row_step(dtype, len(x_ND)))
+        count = len(self.packed) or len(self.down_proj)
+        rows = Sorted.of(routing.experts_NK, count, row_step(dtype, len(x_ND)))
         x_PD = call(_Dispatch, x_ND, rows.tokens_P, rows.places_M)
-        both_PI = call(_GroupedProduct, x_PD, self.gate_up_proj.to(dtype), rows.sizes)
-        gate, up = both_PI.chunk(2, dim=-1)
-        y_PD = call(_GroupedProduct, F.silu(gate) * up, self.down_proj.to(dtype), rows.sizes)
+        y_PD = self._expanded(x_PD, rows.sizes) if self.packed else self._stacked(x_PD, rows.sizes)
         y_MD: Tensor = call(PickRows, y_PD, rows.places_M)
         y_NKD = y_MD.unflatten(0, routing.experts_NK.shape)
         return torch.bmm(routing.weights_NK.to(dtype).unsqueeze(1), y_NKD).squeeze(1)
+
+    def _stacked(self, x_PD: Tensor, sizes: list[int]) -> Tensor:
+        both_PI = call(_GroupedProduct, x_PD, self.gate_up_proj.to(x_PD.dtype), sizes)
+        gate, up = both_PI.chunk(2, dim=-1)
+        y_PD: Tensor = call(_GroupedProduct, F.silu(gate) * up, self.down_proj.to(x_PD.dtype), sizes)
+        return y_PD
+
+    def _expanded(self, x_PD: Tensor, sizes: list[int]) -> Tensor:
+        """The same from packed weights: only experts that are chosen are expanded, one matrix at a time."""
+        y_PD, expand = torch.empty_like(x_PD), self._scratch.expand
+        for expert, x, y in zip(self.packed, x_PD.split(sizes), y_PD.split(sizes), strict=True):
+            if len(x):
+                gate, up = (F.linear(x, expand(matrix, x.dtype)) for matrix in (expert.gate, expert.up))
+                torch.mm(F.silu(gate) * up, expand(expert.down, x.dtype).t(), out=y)
+        return y_PD
 
 
 def row_step(dtype: torch.dtype, tokens: int) -> int:

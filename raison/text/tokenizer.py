@@ -1,9 +1,9 @@
 """Text <-> token ids: a byte-level BPE with numbers in groups of up to three digits, as DeepSeek-V3 splits them.
 
 `build` makes the small vocabulary that models born here use: 256 bytes, every number 0-999 as one token, a few words
-and the special tokens under DeepSeek's names. Nothing is lost: any text decodes to itself. Built on the `tokenizers`
-package and saved as its tokenizer.json, which other people's software reads. Not covered: training a vocabulary on a
-corpus.
+and the special tokens under DeepSeek's names. Nothing is lost: any text decodes to itself. `foreign` takes a vocabulary
+that other people made, with the chat template that belongs to it. Built on the `tokenizers` package and saved as its
+tokenizer.json, which other people's software reads. Not covered: training a vocabulary on a corpus.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ from tokenizers import Tokenizer as Backend
 from tokenizers.models import BPE
 
 from raison.errors import CheckpointError
+from raison.text.template import ChatTemplate
 
 BOS, EOS = "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>"
 USER, ASSISTANT = "<｜User｜>", "<｜Assistant｜>"
 THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
 SPECIAL = (BOS, EOS, "<｜▁pad▁｜>", USER, ASSISTANT, THINK_OPEN, THINK_CLOSE)
+FORMAT = (BOS, EOS, USER, ASSISTANT, THINK_OPEN, THINK_CLOSE)
 WORDS = ("Wait", " -> ")
 
 
@@ -30,24 +32,40 @@ class Tokenizer:
     """A vocabulary and the ids that give a conversation its shape."""
 
     backend: Backend
-    bos: int
+    bos: int | None
     eos: int
-    user: int
-    assistant: int
-    think_open: int
-    think_close: int
+    """What ends a document."""
+    stops: frozenset[int]
+    """What ends an answer: `eos`, and whatever else the model's authors name."""
+    think_open: int | None
+    think_close: int | None
+    """None where the vocabulary has no thinking."""
+    template: ChatTemplate | None = None
+    """None: conversations have the shape of models born here (chat.py)."""
+    plain: Backend | None = None
+    """The same vocabulary, to which the names of special tokens are plain text; for our own conversations only."""
 
     @classmethod
     def of(cls, backend: Backend) -> Tokenizer:
         """Raises CheckpointError that names the token when the vocabulary lacks one the chat format needs."""
+        bos, eos, *_, opening, closing = (token_id(backend, token) for token in FORMAT)
+        plain = Backend.from_str(backend.to_str())
+        plain.encode_special_tokens = True
+        return cls(backend, bos, eos, frozenset([eos]), opening, closing, plain=plain)
 
-        def number(token: str) -> int:
-            found = backend.token_to_id(token)
-            if found is None:
-                raise CheckpointError(f"the vocabulary has no token {token}; a reasoner's tokenizer.json needs it")
-            return int(found)
-
-        return cls(backend, *map(number, (BOS, EOS, USER, ASSISTANT, THINK_OPEN, THINK_CLOSE)))
+    @classmethod
+    def foreign(
+        cls, backend: Backend, template: ChatTemplate | None, bos: int | None, stops: Sequence[int]
+    ) -> Tokenizer:
+        """Somebody else's vocabulary; the first of `stops` ends a document. Raises CheckpointError for ids outside."""
+        size = backend.get_vocab_size()
+        if not stops:
+            raise CheckpointError("no token ends a text; the model's eos_token_id must name one")
+        for special in (*stops, bos or 0):
+            if not 0 <= special < size:
+                raise CheckpointError(f"the special token {special} is outside the vocabulary of {size}")
+        opening, closing = (backend.token_to_id(tag) for tag in (THINK_OPEN, THINK_CLOSE))
+        return cls(backend, bos, stops[0], frozenset(stops), opening, closing, template)
 
     @classmethod
     def build(cls) -> Tokenizer:
@@ -64,18 +82,15 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path: Path) -> Tokenizer:
-        """Read a tokenizer.json; raises CheckpointError when it is missing or damaged."""
-        if not path.is_file():
-            raise CheckpointError(f"{path} is missing; a model folder needs its tokenizer.json")
-        try:
-            return cls.of(Backend.from_str(path.read_text(encoding="utf-8")))
-        except CheckpointError:
-            raise
-        except Exception as error:  # the backend raises bare Exception for every kind of damage
-            raise CheckpointError(f"{path} is not a tokenizer.json: {error}") from error
+        """Read a tokenizer.json of ours; raises CheckpointError when it is missing or damaged."""
+        return cls.of(load_backend(path))
 
     def to_json(self) -> str:
         return str(self.backend.to_str(pretty=False))
+
+    def special(self, token: str) -> int:
+        """The id of a special token by its name; CheckpointError where there is none."""
+        return token_id(self.backend, token)
 
     @property
     def size(self) -> int:
@@ -87,10 +102,8 @@ class Tokenizer:
 
     def encode_user(self, text: str) -> list[int]:
         """Ids of text from outside, in which the names of special tokens stay plain text and can forge nothing."""
-        ids: list[int] = []
-        for piece, _ in self.backend.pre_tokenizer.pre_tokenize_str(text):
-            ids += (token.id for token in self.backend.model.tokenize(piece))
-        return ids
+        assert self.plain is not None, "through a foreign template texts are not encoded one by one"
+        return list(self.plain.encode(text, add_special_tokens=False).ids)
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         return [list(e.ids) for e in self.backend.encode_batch_fast(list(texts), add_special_tokens=False)]
@@ -98,6 +111,23 @@ class Tokenizer:
     def decode(self, ids: Iterable[int]) -> str:
         """Text of the ids, special tokens written out by name."""
         return str(self.backend.decode(list(ids), skip_special_tokens=False))
+
+
+def load_backend(path: Path) -> Backend:
+    """Read a tokenizer.json; raises CheckpointError when it is missing or damaged."""
+    if not path.is_file():
+        raise CheckpointError(f"{path} is missing; a model folder needs its tokenizer.json")
+    try:
+        return Backend.from_str(path.read_text(encoding="utf-8"))
+    except Exception as error:  # the backend raises bare Exception for every kind of damage
+        raise CheckpointError(f"{path} is not a tokenizer.json: {error}") from error
+
+
+def token_id(backend: Backend, token: str) -> int:
+    found = backend.token_to_id(token)
+    if found is None:
+        raise CheckpointError(f"the vocabulary has no token {token}; a reasoner's tokenizer.json needs it")
+    return int(found)
 
 
 def _word_merges(word: str) -> list[tuple[str, str]]:

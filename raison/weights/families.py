@@ -15,6 +15,7 @@ from typing import Any
 
 from raison.errors import CheckpointError, UserError
 from raison.model.spec import Llama3Spec, ModelSpec, YarnSpec
+from raison.weights.fp8 import BLOCK
 
 KINDS: Mapping[str, tuple[type, ...]] = {
     "int": (int,), "float": (int, float), "bool": (bool,), "int | None": (int, type(None)), "TopkMethod": (str,)
@@ -103,8 +104,7 @@ def spec_from_config(config: Mapping[str, Any]) -> ModelSpec:
     architecture, a field that is missing or of another type, and a variant that Transformer does not have.
     """
     family = _family(config)
-    if config.get("quantization_config") is not None:
-        raise CheckpointError("the weights are quantised (`quantization_config`); convert them to bfloat16 first")
+    _check_quantisation(_section(config, "quantization_config"))
     _check_fixed(family, config)
     rope = _section(config, "rope_scaling") or _section(config, "rope_parameters")
     known = {"rope_theta": rope["rope_theta"], **config} if "rope_theta" in rope else dict(config)
@@ -122,8 +122,9 @@ def spec_from_config(config: Mapping[str, Any]) -> ModelSpec:
         raise CheckpointError(f"config.json describes no model: {error}") from error
 
 
-def config_from_spec(spec: ModelSpec, bos: int, eos: int, dtype: str) -> dict[str, Any]:
-    """config.json as the family's authors publish it; `dtype` is torch's name, such as "bfloat16".
+def config_from_spec(spec: ModelSpec, dtype: str) -> dict[str, Any]:
+    """config.json as the family's authors publish it, but for the ids of special tokens; `dtype` is torch's name, such
+    as "bfloat16".
 
     Raises UserError where no family has such a shape.
     """
@@ -138,7 +139,7 @@ def config_from_spec(spec: ModelSpec, bos: int, eos: int, dtype: str) -> dict[st
     return {
         "architectures": [family.architecture], "model_type": family.model_type, **values, **family.fixed,
         "rope_scaling": _written_scaling(spec), "attention_dropout": 0.0, "use_cache": True,
-        "bos_token_id": bos, "eos_token_id": eos, "torch_dtype": dtype,
+        "torch_dtype": dtype,
     }  # fmt: skip
 
 
@@ -175,6 +176,17 @@ def _check_fixed(family: Family, config: Mapping[str, Any]) -> None:
     for key, fixed in {**family.fixed, **heads}.items():
         if config.get(key, fixed) not in (fixed, None):
             raise CheckpointError(f"config.json sets `{key}` to {config[key]!r}; this version has only {fixed!r}")
+
+
+def _check_quantisation(section: Mapping[str, Any]) -> None:
+    """DeepSeek's FP8 in blocks is read as it is (shards.py); nothing else is."""
+    block = section.get("weight_block_size", [BLOCK, BLOCK])
+    if section and (section.get("quant_method") != "fp8" or block != [BLOCK, BLOCK]):
+        method = section.get("quant_method", "an unnamed method")
+        raise CheckpointError(
+            f"the weights are quantised by {method} in blocks of {block}; this version has FP8 in blocks of "
+            f"{BLOCK} x {BLOCK}, and GGUF: take such a file, or the bfloat16 weights"
+        )
 
 
 def _section(config: Mapping[str, Any], key: str) -> Mapping[str, Any]:

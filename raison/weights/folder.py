@@ -8,8 +8,7 @@
 
 A save writes a hidden sibling, forces it to disk and renames it; a reader finds the old folder or the new one, also
 after a crash between the two renames. Files in a replaced folder that are not listed above are carried over. Nothing is
-ever unpickled. Not covered: weights in several files, dtypes other than fp32 and bf16, two processes that save one
-folder at once.
+ever unpickled. Not covered: writing weights into several files, two processes that save one folder at once.
 """
 
 from __future__ import annotations
@@ -27,18 +26,20 @@ import safetensors.torch
 import torch
 
 from raison.errors import CheckpointError, UserError
+from raison.hardware import available_memory
+from raison.model import cost
 from raison.model.spec import ModelSpec
 from raison.model.transformer import Transformer
 from raison.text.chat import TEMPLATE
-from raison.text.tokenizer import BOS, EOS, Tokenizer
+from raison.text.tokenizer import Tokenizer
 from raison.weights.families import config_from_spec, spec_from_config
-from raison.weights.huggingface import export_tensors, import_tensors
+from raison.weights.huggingface import export_tensors, import_tensors, without_absent_predictors
 from raison.weights.shards import open_tensors
+from raison.weights.vocabulary_files import CHAT, GENERATION, TOKENIZER_CONFIG, VOCABULARY, load_tokenizer, read_json
 
-CONFIG, WEIGHTS, VOCABULARY, PROVENANCE = "config.json", "model.safetensors", "tokenizer.json", "raison.json"
-GENERATION, TOKENIZER_CONFIG, CHAT = "generation_config.json", "tokenizer_config.json", "chat_template.jinja"
+CONFIG, WEIGHTS, PROVENANCE = "config.json", "model.safetensors", "raison.json"
 OURS = (CONFIG, WEIGHTS, VOCABULARY, PROVENANCE, GENERATION, TOKENIZER_CONFIG, CHAT)
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 FORMAT = 1
 
 
@@ -49,6 +50,8 @@ class LoadedModel:
     tokenizer: Tokenizer
     provenance: dict[str, Any]
     """As the saver gave it; empty for a folder that other software wrote."""
+    notes: tuple[str, ...] = ()
+    """What a user should know about what was left out."""
 
 
 def save(
@@ -56,7 +59,7 @@ def save(
     model: Transformer,
     tokenizer: Tokenizer,
     provenance: Mapping[str, Any],
-    dtype: Literal["fp32", "bf16"] | None = None,
+    dtype: Literal["fp32", "fp16", "bf16"] | None = None,
 ) -> None:
     """Write a model folder, or replace one.
 
@@ -85,24 +88,38 @@ def save(
         ) from error
 
 
-def load(folder: Path) -> LoadedModel:
-    """Read a model folder, ours or one of DeepSeek-V3's kind that other software wrote.
+def load(folder: Path, *, packed: bool | None = None) -> LoadedModel:
+    """Read a model folder, ours or one of a known family that other software wrote.
+
+    `packed` keeps the matrices as they are in the files, mapped, and expands one at a time; None does so where the
+    model would not fit into half of the memory that is left.
 
     Raises CheckpointError that names the file, what is wrong with it and, where there is one, the remedy.
     """
     source = _readable(folder.resolve())
-    spec = _spec(source)
-    tokenizer = Tokenizer.load(source / VOCABULARY)
+    config = read_json(source / CONFIG)
+    about = read_json(source / PROVENANCE) if (source / PROVENANCE).is_file() else {}
+    try:
+        spec = spec_from_config(config)
+    except CheckpointError as error:
+        raise CheckpointError(f"{source}: {error}") from error
+    tokenizer = load_tokenizer(source, config)
     if tokenizer.size > spec.vocab_size:
         raise CheckpointError(f"{source / VOCABULARY} has {tokenizer.size} tokens, {CONFIG} only {spec.vocab_size}")
-    about = _json(source / PROVENANCE) if (source / PROVENANCE).is_file() else {}
     if "weights" in about:
         _compare(source / WEIGHTS, about["weights"])
     try:
-        model = import_tensors(spec, open_tensors(source))
+        tensors = open_tensors(source)
+        spec, notes = without_absent_predictors(spec, tensors)
+        model = import_tensors(spec, tensors, packed=too_large(spec) if packed is None else packed)
     except CheckpointError as error:
         raise CheckpointError(f"{source}: {error}") from error
-    return LoadedModel(model, tokenizer, about.get("provenance", {}))
+    return LoadedModel(model, tokenizer, about.get("provenance", {}), notes)
+
+
+def too_large(spec: ModelSpec) -> bool:
+    """Whether the model in fp32 would take more than half of the memory that is left."""
+    return cost.weight_bytes(spec, "fp32") > available_memory() / 2
 
 
 def _contents(
@@ -112,23 +129,34 @@ def _contents(
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in export_tensors(model, stored).items()}
     weights = safetensors.torch.save(tensors, metadata={"format": "pt"})
     about = {"bytes": len(weights), "sha256": hashlib.sha256(weights).hexdigest()}
-    ids = {"bos_token_id": tokenizer.bos, "eos_token_id": tokenizer.eos}
+    ids = {"bos_token_id": tokenizer.bos, "eos_token_id": _one_or_more(tokenizer)}
+    kind = str(stored).removeprefix("torch.")
     texts: dict[str, Any] = {
-        CONFIG: config_from_spec(model.spec, tokenizer.bos, tokenizer.eos, str(stored).removeprefix("torch.")),
+        CONFIG: config_from_spec(model.spec, kind) | ids,
         GENERATION: {"do_sample": True, "temperature": 1.0, "top_p": 1.0, **ids, "pad_token_id": tokenizer.eos},
-        TOKENIZER_CONFIG: _tokenizer_config(model.spec),
+        TOKENIZER_CONFIG: _tokenizer_config(model.spec, tokenizer),
         PROVENANCE: {"format": FORMAT, "weights": about, "provenance": dict(provenance)},
     }
     coded = {name: (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode() for name, value in texts.items()}
-    return {**coded, WEIGHTS: weights, VOCABULARY: tokenizer.to_json().encode(), CHAT: TEMPLATE.encode()}
+    return {**coded, WEIGHTS: weights, VOCABULARY: tokenizer.to_json().encode(), CHAT: _chat(tokenizer).encode()}
 
 
-def _tokenizer_config(spec: ModelSpec) -> dict[str, Any]:
+def _one_or_more(tokenizer: Tokenizer) -> int | list[int]:
+    others = sorted(tokenizer.stops - {tokenizer.eos})
+    return [tokenizer.eos, *others] if others else tokenizer.eos
+
+
+def _chat(tokenizer: Tokenizer) -> str:
+    return TEMPLATE if tokenizer.template is None else tokenizer.template.source
+
+
+def _tokenizer_config(spec: ModelSpec, tokenizer: Tokenizer) -> dict[str, Any]:
     """As R1 has it, padding by end of sentence included; but no BOS of its own, since the template writes it."""
+    bos, eos = (None if i is None else tokenizer.backend.id_to_token(i) for i in (tokenizer.bos, tokenizer.eos))
     return {
-        "tokenizer_class": "PreTrainedTokenizerFast", "bos_token": BOS, "eos_token": EOS, "pad_token": EOS,
+        "tokenizer_class": "PreTrainedTokenizerFast", "bos_token": bos, "eos_token": eos, "pad_token": eos,
         "add_bos_token": False, "add_eos_token": False, "clean_up_tokenization_spaces": False,
-        "model_max_length": spec.max_position_embeddings, "chat_template": TEMPLATE,
+        "model_max_length": spec.max_position_embeddings, "chat_template": _chat(tokenizer),
     }  # fmt: skip
 
 
@@ -205,26 +233,6 @@ def _sync(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _spec(source: Path) -> ModelSpec:
-    config = _json(source / CONFIG)
-    try:
-        return spec_from_config(config)
-    except CheckpointError as error:
-        raise CheckpointError(f"{source}: {error}") from error
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise CheckpointError(f"{path} is not JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{path} must hold a JSON object")
-    return value
 
 
 def _compare(path: Path, about: Mapping[str, Any]) -> None:

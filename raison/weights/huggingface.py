@@ -11,17 +11,25 @@ Legend: X experts, I inner width of an expert, D width.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from raison.errors import CheckpointError
+from raison.model.layers import Linear
+from raison.model.moe import Experts, PackedExpert
+from raison.model.packed import PackedMatrix, Scratch
 from raison.model.spec import ModelSpec
 from raison.model.transformer import Transformer
 
 ROUTER_BIAS = "e_score_correction_bias"
 LISTED = 8
 """Tensors that an error names; the rest is counted."""
+COMPARED_ROWS = 4096
+
+
+PARTS = ("gate_proj", "up_proj", "down_proj")
 
 
 def named_views(model: Transformer) -> Iterator[tuple[str, Tensor]]:
@@ -30,9 +38,9 @@ def named_views(model: Transformer) -> Iterator[tuple[str, Tensor]]:
     for name, tensor in model.state_dict().items():
         published = _published_name(name, layers)
         if published.endswith(".mlp.experts.gate_up_proj"):
-            yield from _expert_views(published, tensor, ("gate_proj", "up_proj"))
+            yield from _expert_views(published, tensor, PARTS[:2])
         elif published.endswith(".mlp.experts.down_proj"):
-            yield from _expert_views(published, tensor, ("down_proj",))
+            yield from _expert_views(published, tensor, PARTS[2:])
         else:
             yield published, tensor
 
@@ -42,18 +50,52 @@ def export_tensors(model: Transformer, dtype: torch.dtype | None = None) -> dict
     return {name: t.to(t.dtype if name.endswith(ROUTER_BIAS) else dtype or t.dtype) for name, t in named_views(model)}
 
 
-def import_tensors(spec: ModelSpec, tensors: Mapping[str, Tensor]) -> Transformer:
-    """A model of `spec` in fp32 with these weights; nothing is allocated before every name and shape is known to fit.
+def import_tensors(spec: ModelSpec, source: Mapping[str, PackedMatrix], *, packed: bool = False) -> Transformer:
+    """A model of `spec` with these weights; nothing is allocated before every name and shape is known to fit.
 
+    Expanded to fp32; or `packed`: the matrices of attention and feed-forward stay as they are in `source`.
     Raises CheckpointError that lists tensors which are missing, left over or of another shape.
     """
-    model = _outline(spec, len(tensors))
-    _check(dict(named_views(model)), tensors, _copies(spec))
+    model = check_tensors(spec, source)
+    if packed:
+        _pack(model, source)
     model.to_empty(device="cpu")
     with torch.no_grad():
         for name, view in named_views(model):
-            view.copy_(tensors[name])
+            if view.numel():  # what was packed left an empty parameter
+                source[name].expand_into(view)
     return model
+
+
+def check_tensors(spec: ModelSpec, source: Mapping[str, PackedMatrix]) -> Transformer:
+    """The model without memory, once every name and shape is known to fit; CheckpointError where one does not."""
+    model = _outline(spec, len(source))
+    _check(dict(named_views(model)), source, _copies(spec))
+    return model
+
+
+def without_absent_predictors(spec: ModelSpec, names: Iterable[str]) -> tuple[ModelSpec, tuple[str, ...]]:
+    """The spec without MTP modules where the checkpoint holds none of them, as after a save by transformers; a note."""
+    first = spec.num_hidden_layers
+    prefixes = tuple(f"model.layers.{first + i}." for i in range(spec.num_nextn_predict_layers))
+    if not prefixes or any(name.startswith(prefixes) for name in names):
+        return spec, ()
+    note = f"the checkpoint lacks the {len(prefixes)} MTP module(s) of its config.json; the model is loaded without"
+    return replace(spec, num_nextn_predict_layers=0), (note,)
+
+
+def _pack(model: Transformer, source: Mapping[str, PackedMatrix]) -> None:
+    def published(name: str) -> str:
+        return _published_name(f"{name}.weight", model.spec.num_hidden_layers)
+
+    scratch = Scratch()
+    for name, module in model.named_modules():
+        if isinstance(module, Linear):
+            module.pack(source[published(name)], scratch)
+        elif isinstance(module, Experts):
+            experts = published(name).removesuffix(".weight")
+            parts = [[source[f"{experts}.{i}.{part}.weight"] for part in PARTS] for i in range(len(module.down_proj))]
+            module.pack([PackedExpert(*three) for three in parts], scratch)
 
 
 def _outline(spec: ModelSpec, tensors: int) -> Transformer:
@@ -102,7 +144,7 @@ def _copies(spec: ModelSpec) -> dict[str, str]:
     return copies
 
 
-def _check(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor], copies: Mapping[str, str]) -> None:
+def _check(expected: Mapping[str, Tensor], tensors: Mapping[str, PackedMatrix], copies: Mapping[str, str]) -> None:
     missing = expected.keys() - tensors.keys()
     left_over = tensors.keys() - expected.keys() - copies.keys()
     wrong = [
@@ -115,8 +157,15 @@ def _check(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor], copies
     if said:
         raise CheckpointError(f"the weights are not those of config.json: {'; '.join(said)}")
     for copy, original in copies.items():
-        if copy in tensors and not torch.equal(tensors[copy], tensors[original]):
+        if copy in tensors and not _same(tensors[copy], tensors[original]):
             raise CheckpointError(f"{copy} must be a copy of {original}, but differs; this model shares the two")
+
+
+def _same(a: PackedMatrix, b: PackedMatrix) -> bool:
+    """Equal in fp32, compared a piece at a time: published embeddings have gigabytes."""
+    pieces = range(0, a.shape[0], COMPARED_ROWS)
+    ranges = ((start, min(start + COMPARED_ROWS, a.shape[0])) for start in pieces)
+    return a.shape == b.shape and all(torch.equal(a.rows(*r).expand(), b.rows(*r).expand()) for r in ranges)
 
 
 def _list(names: Iterable[str]) -> str:

@@ -16,13 +16,16 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from raison.errors import CheckpointError
+from raison.model.packed import Mapped, PackedMatrix
+from raison.weights.fp8 import Fp8Blocks
 
+SCALE = "_scale_inv"
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 LISTED = 4
 
 
-class TensorFiles(Mapping[str, Tensor]):
-    """Name -> tensor over all files of a checkpoint, in the files' order."""
+class TensorFiles(Mapping[str, PackedMatrix]):
+    """Name -> matrix over all files of a checkpoint, in the files' order. FP8 weights and their scales are one."""
 
     def __init__(self, paths: list[Path]) -> None:
         self._file_of: dict[str, Any] = {}
@@ -34,15 +37,32 @@ class TensorFiles(Mapping[str, Tensor]):
                 raise CheckpointError(f"{path} holds {twice[0]}, which an earlier file of the checkpoint holds too")
             self._file_of |= dict.fromkeys(names, handle)
 
-    def __getitem__(self, name: str) -> Tensor:
-        tensor: Tensor = self._file_of[name].get_tensor(name)
-        return tensor
+    def __getitem__(self, name: str) -> PackedMatrix:
+        scale = name + SCALE
+        if scale in self._file_of:
+            return Fp8Blocks(self._tensor(name), self._tensor(scale).float())
+        return Mapped(self._tensor(name))
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._file_of)
+        return (name for name in self._file_of if not self._is_scale(name))
 
     def __len__(self) -> int:
-        return len(self._file_of)
+        return sum(1 for _ in self)
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and name in self._file_of and not self._is_scale(name)
+
+    @property
+    def stored(self) -> frozenset[str]:
+        """Every name in the files, scales included."""
+        return frozenset(self._file_of)
+
+    def _is_scale(self, name: str) -> bool:
+        return name.endswith(SCALE) and name.removesuffix(SCALE) in self._file_of
+
+    def _tensor(self, name: str) -> Tensor:
+        tensor: Tensor = self._file_of[name].get_tensor(name)
+        return tensor
 
 
 def open_tensors(folder: Path) -> TensorFiles:
@@ -77,7 +97,7 @@ def _indexed(path: Path) -> dict[str, str]:
 
 
 def _compare(path: Path, files: Mapping[str, str], tensors: TensorFiles) -> None:
-    missing, left = sorted(files.keys() - tensors.keys()), sorted(tensors.keys() - files.keys())
+    missing, left = sorted(files.keys() - tensors.stored), sorted(tensors.stored - files.keys())
     for names, what in ((missing, "names tensors that its files lack"), (left, "does not name tensors of its files")):
         if names:
             more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""

@@ -11,7 +11,7 @@ from raison.engine.engine import Engine, EngineSettings
 from raison.engine.sequence import SamplingParams
 from raison.model.transformer import Transformer
 from raison.records import Completion
-from raison.text.tokenizer import Tokenizer
+from raison.text.tokenizer import BOS, THINK_OPEN, USER, Tokenizer
 from tests.shapes import SMALL, random_model
 
 TOKENIZER = Tokenizer.build()
@@ -32,7 +32,8 @@ def prompt(length: int, seed: int) -> list[int]:
     """So many random tokens that end inside `<think>`."""
     numbers = random.Random(seed)
     body = [numbers.randrange(7, TOKENIZER.size) for _ in range(length - 3)]
-    return [TOKENIZER.bos, TOKENIZER.user, *body, TOKENIZER.think_open]
+    bos, user, opening = map(TOKENIZER.special, (BOS, USER, THINK_OPEN))
+    return [bos, user, *body, opening]
 
 
 def params(seed: int, **more: Any) -> SamplingParams:

@@ -16,7 +16,7 @@ from raison.errors import UserError
 
 
 def seated(count: int, params: SamplingParams) -> Slots:
-    slots = Slots(count, 8, 2, think_close=-2, eos=-1)
+    slots = Slots(count, 8, 2, think_close=None, stops=[-2])
     for i in range(count):
         seed = sample_seed(params.seed, i)
         slots.load(i, Sequence(i, [1], params, seed, 0, False, False, None, False, 0.0))

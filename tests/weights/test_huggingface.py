@@ -11,24 +11,41 @@ import torch
 from torch import Tensor
 
 from raison.errors import CheckpointError
+from raison.model.packed import Mapped
 from raison.model.spec import PRESETS, R1_671B, YarnSpec
 from raison.model.transformer import Transformer
 from raison.weights.families import config_from_spec, spec_from_config
 from raison.weights.huggingface import export_tensors, import_tensors, named_views
-from tests.shapes import FAMILY_SHAPES, SHAPES, SMALL, random_ids, random_model
+from tests.shapes import FAMILY_SHAPES, SHAPES, SMALL, absorbed_logits, random_ids, random_model
 
 ALL_SHAPES = {**SHAPES, **FAMILY_SHAPES}
 
 
+def mapped(tensors: dict[str, Tensor]) -> dict[str, Mapped]:
+    return {name: Mapped(tensor) for name, tensor in tensors.items()}
+
+
 def config(**changes: Any) -> dict[str, Any]:
-    written = config_from_spec(SMALL, 0, 1, "float32")
+    written = config_from_spec(SMALL, "float32")
     return {**json.loads(json.dumps(written)), **changes}
+
+
+@pytest.mark.parametrize("shape", ALL_SHAPES)
+def test_packed_weights_give_the_same_logits(shape: str) -> None:
+    model = random_model(ALL_SHAPES[shape])
+    again = import_tensors(model.spec, mapped(export_tensors(model)), packed=True)
+    expanded = sum(p.numel() for p in again.parameters())
+    assert expanded < sum(p.numel() for p in model.parameters()) / 2
+    ids = random_ids(20)
+    with torch.no_grad():
+        assert torch.allclose(again.score(ids), model.score(ids), atol=1e-5)
+        assert torch.allclose(absorbed_logits(again, ids, (15, 5)), model.score(ids), atol=1e-4)
 
 
 @pytest.mark.parametrize("shape", ALL_SHAPES)
 def test_round_trip_is_bit_identical(shape: str) -> None:
     model = random_model(ALL_SHAPES[shape])
-    again = import_tensors(model.spec, export_tensors(model))
+    again = import_tensors(model.spec, mapped(export_tensors(model)))
     assert model.state_dict().keys() == again.state_dict().keys()
     assert all(torch.equal(again.state_dict()[name], t) for name, t in model.state_dict().items())
     assert again.score(random_ids(5)).requires_grad
@@ -99,7 +116,7 @@ def test_nothing_that_does_not_fit_goes_unsaid(damage: Any, said: str) -> None:
     tensors = export_tensors(random_model(SMALL))
     damage(tensors)
     with pytest.raises(CheckpointError, match=said):
-        import_tensors(SMALL, tensors)
+        import_tensors(SMALL, mapped(tensors))
 
 
 def test_a_long_list_is_counted() -> None:
@@ -107,7 +124,7 @@ def test_a_long_list_is_counted() -> None:
         CheckpointError,
         match=r"tensors are missing: .* and \d+ more; 50 tensors are left over: stranger.* and 42 more$",
     ):
-        import_tensors(SMALL, {f"stranger.{i}": torch.zeros(1) for i in range(50)})
+        import_tensors(SMALL, mapped({f"stranger.{i}": torch.zeros(1) for i in range(50)}))
 
 
 @pytest.mark.parametrize(
@@ -121,7 +138,7 @@ def test_a_long_list_is_counted() -> None:
 def test_sizes_out_of_all_proportion(changes: dict[str, int], said: str) -> None:
     """Said at once, before memory or hours are spent on it."""
     with pytest.raises(CheckpointError, match=said):
-        import_tensors(replace(SMALL, **changes), export_tensors(random_model(SMALL)))
+        import_tensors(replace(SMALL, **changes), mapped(export_tensors(random_model(SMALL))))
 
 
 @pytest.mark.parametrize("shape", ["groups", "tied"])
@@ -133,13 +150,13 @@ def test_copies_of_embedding_and_head_are_accepted(shape: str) -> None:
         "model.layers.3.embed_tokens.weight": tensors["model.embed_tokens.weight"].clone(),
         "model.layers.3.shared_head.head.weight": head.clone(), "lm_head.weight": head.clone(),
     }  # fmt: skip
-    again = import_tensors(model.spec, {**tensors, **copies})
+    again = import_tensors(model.spec, mapped({**tensors, **copies}))
     assert torch.equal(again.score([1, 2]), model.score([1, 2]))
 
 
 @pytest.mark.parametrize("spec", [*ALL_SHAPES.values(), *PRESETS.values()], ids=[*ALL_SHAPES, *PRESETS])
 def test_config_round_trip(spec: Any) -> None:
-    assert spec_from_config(json.loads(json.dumps(config_from_spec(spec, 0, 1, "float32")))) == spec
+    assert spec_from_config(json.loads(json.dumps(config_from_spec(spec, "float32")))) == spec
 
 
 def test_config_of_the_real_checkpoint() -> None:
@@ -182,7 +199,11 @@ def test_config_in_the_form_of_transformers_5() -> None:
         ({"hidden_size": -4}, "describes no model: hidden_size is -4"),
         ({"scoring_func": "softmax"}, "`scoring_func` to 'softmax'; this version has only 'sigmoid'"),
         ({"num_key_value_heads": 2}, "`num_key_value_heads` to 2"),
-        ({"quantization_config": {"fmt": "e4m3"}}, "quantised"),
+        ({"quantization_config": {"quant_method": "awq"}}, "quantised by awq"),
+        (
+            {"quantization_config": {"quant_method": "fp8", "weight_block_size": [1, 128]}},
+            r"FP8 in blocks of 128 x 128",
+        ),
         ({"rope_scaling": {"type": "linear", "factor": 2.0}}, "scales RoPE by 'linear'"),
         ({"rope_scaling": {"type": "yarn"}}, "lacks `factor`"),
         ({"rope_scaling": 4}, "4 as `rope_scaling`"),

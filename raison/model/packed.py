@@ -1,0 +1,78 @@
+"""Weights that stay compressed, or on disk, and are expanded for one product at a time.
+
+`Mapped` is a plain tensor, as a rule a view of a mapped file; other kinds of packing stand in weights/. Not covered:
+products on the packed form, gradients: a packed matrix is never trained.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+class PackedMatrix(Protocol):
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the expanded matrix, in torch's order."""
+
+    @property
+    def nbytes(self) -> int:
+        """Of the packed data."""
+
+    def expand(self, dtype: torch.dtype = torch.float32) -> Tensor:
+        """A new tensor of `shape` that the caller may write to; it takes no more memory than itself and a small buffer.
+
+        Values are computed in fp32 and rounded once where `dtype` is narrower.
+        """
+
+    def expand_into(self, out: Tensor) -> Tensor:
+        """The same into a contiguous tensor of `shape`, and of any floating type; returns `out`.
+
+        A buffer that is used again costs a fraction of `expand`, whose time mostly goes into fresh pages of memory.
+        """
+
+    def rows(self, start: int, stop: int) -> PackedMatrix:
+        """[start, stop) along the first dimension, on the same data."""
+
+
+class Scratch:
+    """Memory that one expansion after another is written to: fresh pages cost more than the expanding."""
+
+    def __init__(self) -> None:
+        self._room = torch.empty(0)
+
+    def expand(self, matrix: PackedMatrix, dtype: torch.dtype) -> Tensor:
+        """`matrix` expanded; good until the next call."""
+        size = math.prod(matrix.shape)
+        if self._room.dtype != dtype or len(self._room) < size:
+            self._room = torch.empty(size, dtype=dtype)
+        return matrix.expand_into(self._room[:size].view(matrix.shape))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Mapped:
+    """A tensor as it is; `expand` casts it."""
+
+    tensor: Tensor
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.tensor.shape)
+
+    @property
+    def nbytes(self) -> int:
+        return self.tensor.nbytes
+
+    def expand(self, dtype: torch.dtype = torch.float32) -> Tensor:
+        return self.tensor.to(dtype, copy=True)
+
+    def expand_into(self, out: Tensor) -> Tensor:
+        assert out.shape == self.shape
+        return out.copy_(self.tensor)
+
+    def rows(self, start: int, stop: int) -> Mapped:
+        return Mapped(self.tensor[start:stop])

