@@ -11,6 +11,7 @@ Everything goes through one Engine, made on first use. Not covered: several prom
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypedDict
@@ -21,6 +22,8 @@ from torch import Tensor
 from raison.engine.engine import Engine, EngineSettings
 from raison.engine.sequence import Event, SamplingParams
 from raison.errors import CheckpointError, UserError
+from raison.hardware import available_memory
+from raison.model import cost
 from raison.model.spec import ModelSpec
 from raison.model.transformer import Transformer
 from raison.records import Completion
@@ -32,6 +35,7 @@ SHIPPED = Path(__file__).parent / "models" / "countdown-r1"
 MARKS = 2
 """Tokens beside thinking and answer: `</think>` and the end of the sequence."""
 THINKERS_ANSWER, PLAIN_ANSWER = 64, 512
+SMALLEST_CACHE = 512
 
 
 def load(path: str | Path | None = None, *, threads: int = 0, dtype: Literal["fp32", "bf16"] = "fp32") -> Reasoner:
@@ -59,6 +63,11 @@ def load(path: str | Path | None = None, *, threads: int = 0, dtype: Literal["fp
     return Reasoner(loaded.model, loaded.tokenizer, loaded.provenance, settings, loaded.notes)
 
 
+def cache_that_fits(spec: ModelSpec) -> int:
+    """Tokens of cache in fp32 that take a quarter of the memory that is left; at least as many as make sense."""
+    return max(SMALLEST_CACHE, int(available_memory() / 4 / cost.cache_bytes_per_token(spec, "fp32")))
+
+
 class Limits(TypedDict):
     thinking_budget: int | None
     answer_tokens: int
@@ -82,7 +91,8 @@ class Reasoner:
         """How the model was made, as its raison.json or its metadata tells."""
         self.notes = tuple(notes)
         """What was left out when the model was loaded."""
-        self.settings = settings or EngineSettings()
+        settings = settings or EngineSettings()
+        self.settings = replace(settings, cache_tokens=min(settings.cache_tokens, cache_that_fits(model.spec)))
 
     @property
     def spec(self) -> ModelSpec:

@@ -46,10 +46,13 @@ class Scratch:
         self._room = torch.empty(0)
 
     def expand(self, matrix: PackedMatrix, dtype: torch.dtype) -> Tensor:
-        """`matrix` expanded; good until the next call."""
+        """`matrix` expanded; good until the next call. While gradients are recorded it is new memory each time."""
+        if torch.is_grad_enabled():
+            return matrix.expand(dtype)
         size = math.prod(matrix.shape)
         if self._room.dtype != dtype or len(self._room) < size:
-            self._room = torch.empty(size, dtype=dtype)
+            with torch.inference_mode(False):  # else only inference mode could write to it again
+                self._room = torch.empty(size, dtype=dtype)
         return matrix.expand_into(self._room[:size].view(matrix.shape))
 
 

@@ -5,25 +5,21 @@ trusts a file and takes seconds over a vocabulary; every count, length and offse
 Source: the GGUF specification (ggml, docs/gguf.md), versions 2 and 3.
 
 Not covered: big-endian files, version 1, joining a model split over several files, tensors of other kinds than those of
-gguf_blocks.py, a file that somebody shortens while it is mapped (the system ends the process then).
+gguf_blocks.py.
 """
 
 from __future__ import annotations
 
 import mmap
-import warnings
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any, NoReturn
 
-import numpy as np
-import torch
-from torch import Tensor
-
 from raison.errors import CheckpointError
 from raison.weights.gguf_blocks import FORMATS, GgufBlocks
 from raison.weights.gguf_values import Cursor, shown
+from raison.weights.mapped_file import as_bytes, map_file
 
 MAGIC, VERSIONS = b"GGUF", (2, 3)
 DEFAULT_ALIGNMENT, MAX_ALIGNMENT = 32, 1 << 16
@@ -54,7 +50,7 @@ def open_gguf(path: Path) -> GgufFile:
 
     Raises CheckpointError that names the file, what is wrong with it and, where there is one, the remedy.
     """
-    mapped = _mapped(path)
+    mapped = map_file(path)
     cursor = Cursor(path, mapped)
     version = _version(cursor)
     tensor_count = cursor.count("tensors", TENSOR_BYTES, TENSOR_COST)
@@ -78,18 +74,6 @@ class _Entry:
     @property
     def nbytes(self) -> int:
         return prod(self.shape) // FORMATS[self.kind].elements * FORMATS[self.kind].bytes
-
-
-def _mapped(path: Path) -> mmap.mmap:
-    if not path.is_file():
-        raise CheckpointError(f"there is no GGUF file {path}")
-    try:
-        with path.open("rb") as file:
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except ValueError as error:
-        raise CheckpointError(f"{path} is empty; fetch it again") from error
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
 def _version(cursor: Cursor) -> int:
@@ -173,20 +157,9 @@ def _check_layout(path: Path, entries: list[_Entry], room: int) -> None:
 
 
 def _tensors(mapped: mmap.mmap, entries: list[_Entry], start: int) -> dict[str, GgufBlocks]:
-    bytes_ = _read_only(mapped)
+    bytes_ = as_bytes(mapped)
     begins = {entry.name: start + entry.offset for entry in entries}
     return {
         entry.name: GgufBlocks(entry.kind, entry.shape, bytes_[begins[entry.name] :][: entry.nbytes])
         for entry in entries
     }
-
-
-def _read_only(mapped: mmap.mmap) -> Tensor:
-    """uint8 on the mapping, which it keeps open.
-
-    torch warns that it cannot forbid writing. A private, writable mapping would not be warned about, but counts fully
-    against the memory the system promises, and a model larger than memory must still open.
-    """
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
-        return torch.from_numpy(np.frombuffer(mapped, np.uint8))

@@ -10,14 +10,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from raison.errors import CheckpointError
 from raison.model.packed import Mapped, PackedMatrix
 from raison.weights.fp8 import Fp8Blocks
+from raison.weights.safetensors_file import open_safetensors
 
 SCALE = "_scale_inv"
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -28,41 +27,39 @@ class TensorFiles(Mapping[str, PackedMatrix]):
     """Name -> matrix over all files of a checkpoint, in the files' order. FP8 weights and their scales are one."""
 
     def __init__(self, paths: list[Path]) -> None:
-        self._file_of: dict[str, Any] = {}
+        self._tensors: dict[str, Tensor] = {}
         for path in paths:
-            handle = _opened(path)
-            names = list(handle.keys())
-            twice = sorted(self._file_of.keys() & set(names))
+            found = open_safetensors(path)
+            twice = sorted(self._tensors.keys() & found.keys())
             if twice:
                 raise CheckpointError(f"{path} holds {twice[0]}, which an earlier file of the checkpoint holds too")
-            self._file_of |= dict.fromkeys(names, handle)
+            self._tensors |= found
 
     def __getitem__(self, name: str) -> PackedMatrix:
-        scale = name + SCALE
-        if scale in self._file_of:
-            return Fp8Blocks(self._tensor(name), self._tensor(scale).float())
-        return Mapped(self._tensor(name))
+        scale = self._tensors.get(name + SCALE)
+        if scale is None:
+            return Mapped(self._tensors[name])
+        try:
+            return Fp8Blocks(self._tensors[name], scale.float())
+        except CheckpointError as error:
+            raise CheckpointError(f"{name}: {error}") from error
 
     def __iter__(self) -> Iterator[str]:
-        return (name for name in self._file_of if not self._is_scale(name))
+        return (name for name in self._tensors if not self._is_scale(name))
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and name in self._file_of and not self._is_scale(name)
+        return isinstance(name, str) and name in self._tensors and not self._is_scale(name)
 
     @property
     def stored(self) -> frozenset[str]:
         """Every name in the files, scales included."""
-        return frozenset(self._file_of)
+        return frozenset(self._tensors)
 
     def _is_scale(self, name: str) -> bool:
-        return name.endswith(SCALE) and name.removesuffix(SCALE) in self._file_of
-
-    def _tensor(self, name: str) -> Tensor:
-        tensor: Tensor = self._file_of[name].get_tensor(name)
-        return tensor
+        return name.endswith(SCALE) and name.removesuffix(SCALE) in self._tensors
 
 
 def open_tensors(folder: Path) -> TensorFiles:
@@ -102,12 +99,3 @@ def _compare(path: Path, files: Mapping[str, str], tensors: TensorFiles) -> None
         if names:
             more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
             raise CheckpointError(f"{path} {what}: {', '.join(names[:LISTED])}{more}")
-
-
-def _opened(path: Path) -> Any:
-    try:
-        return safe_open(path, framework="pt")
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
-    except SafetensorError as error:
-        raise CheckpointError(f"{path} is cut off or damaged: {error}") from error
