@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from math import log
+from math import inf, log
 from typing import Any, Literal
 
 from raison.errors import UserError, nearest
@@ -163,6 +163,9 @@ def _validate(spec: ModelSpec) -> None:
     for name in (*ALWAYS, *(LATENT if spec.is_latent else ()), "max_position_embeddings"):
         if getattr(spec, name) < 1:
             raise UserError(f"{name} is {getattr(spec, name)}; it must be at least 1")
+    for name in ("rms_norm_eps", "rope_theta", "routed_scaling_factor"):
+        if not 0 < getattr(spec, name) < inf:
+            raise UserError(f"{name} is {getattr(spec, name)}; it must be a finite number above 0")
     if not spec.is_latent:
         _validate_heads(spec)
     if spec.rotary_width % 2:

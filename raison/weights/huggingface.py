@@ -108,8 +108,8 @@ def _outline(spec: ModelSpec, tensors: int) -> Transformer:
     try:
         with torch.device("meta"):
             return Transformer(spec)
-    except RuntimeError as error:
-        raise CheckpointError(f"config.json describes a model of impossible size: {error}") from error
+    except (RuntimeError, TypeError, OverflowError) as error:
+        raise CheckpointError(f"config.json describes a model of impossible size: {str(error)[:80]}") from error
 
 
 def _published_name(name: str, layers: int) -> str:
