@@ -1,12 +1,16 @@
-"""Writing files so that a reader never sees half of one.
+"""Writing files, and small folders of files, so that a reader never sees half of one.
 
-Not covered: folders of several files (train/checkpoint.py), appending (metrics.py).
+A folder is written as a hidden sibling, forced to disk and renamed; a reader finds the old folder or the new one, also
+after a crash between the two renames (`standing`). Not covered: numbered checkpoints (train/checkpoint.py), appending
+(metrics.py), two processes that replace one folder at once.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 
@@ -34,3 +38,82 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def replace_folder(folder: Path, contents: Mapping[str, bytes]) -> None:
+    """Write the files of `contents` by name, all or none, and carry over what else `folder` holds.
+
+    Raises OSError, as on a full disk: what was there before is then untouched and nothing half-written stays.
+    """
+    finish_interrupted(folder)
+    temporary = _sibling(folder, "saving")
+    try:
+        _write(temporary, contents)
+        _carry_over(folder, temporary, contents)
+        _sync(temporary)
+        _swap(folder, temporary)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def standing(folder: Path) -> Path | None:
+    """The folder, or the one that stepped aside when a crash came before its successor stood in its place."""
+    return next((path for path in (folder, _sibling(folder, "replaced")) if path.is_dir()), None)
+
+
+def finish_interrupted(folder: Path) -> None:
+    """After a crash within `_swap`: the old folder comes back, or goes for good if the new one is in its place."""
+    aside = _sibling(folder, "replaced")
+    if aside.exists():
+        if folder.exists():
+            shutil.rmtree(aside)
+        else:
+            aside.rename(folder)
+
+
+def _write(temporary: Path, contents: Mapping[str, bytes]) -> None:
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    for name, data in contents.items():
+        with (temporary / name).open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _carry_over(folder: Path, temporary: Path, contents: Mapping[str, bytes]) -> None:
+    """What people have laid beside our files stays there."""
+    for path in folder.iterdir() if folder.exists() else ():
+        if path.name not in contents:
+            if path.is_dir():
+                shutil.copytree(path, temporary / path.name, symlinks=True)
+            else:
+                shutil.copy2(path, temporary / path.name, follow_symlinks=False)
+
+
+def _swap(folder: Path, temporary: Path) -> None:
+    """A folder cannot be renamed over another one: the old one steps aside, and back when the new one fails."""
+    aside = _sibling(folder, "replaced")
+    if folder.exists():
+        folder.rename(aside)
+    try:
+        temporary.rename(folder)
+    except BaseException:
+        if aside.exists():
+            aside.rename(folder)
+        raise
+    _sync(folder.parent)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _sibling(folder: Path, purpose: str) -> Path:
+    return folder.with_name(f".{folder.name}.{purpose}")
+
+
+def _sync(folder: Path) -> None:
+    """Make names in `folder` survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

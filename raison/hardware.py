@@ -15,6 +15,7 @@ import os
 import platform
 import resource
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -122,6 +123,12 @@ def steady_memory() -> bool:
     except (OSError, AttributeError, TypeError):
         return False
     return all(any(mallopt(name, size) for size in KEPT_BYTES) for name in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD))
+
+
+def release_memory() -> None:
+    """Hand freed blocks back to the kernel, between two stages of long work; nothing where the C library cannot."""
+    with suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def measure(threads: int) -> Rates:

@@ -41,6 +41,10 @@ class Verdict:
     """One short clause for people: why it was not accepted, or how it was."""
     checker: str = ""
     """Name and version, such as `countdown@1`, so that a logged reward can be traced to the code that gave it."""
+    lenient: bool | None = None
+    """Whether a second, more forgiving reading of the answer is right; reported beside `correct`, never paid. None
+    where the checker has one reading only.
+    """
 
     @property
     def reward(self) -> float:

@@ -25,8 +25,11 @@ def test_shipped_recipe(path: Path) -> None:
     assert parse_recipe(tomllib.loads(dump(recipe))) == recipe
     for stage in recipe.stages:
         spec = recipe.spec_of(stage)
+        if spec is None:  # a model that exists, which need not be installed here
+            continue
         assert training_flops(spec, 256) > 0
         if isinstance(stage, GrpoStage):
             assert stage.budget < spec.max_position_embeddings
-    assert max(recipe.evaluation.budgets) < recipe.model.max_position_embeddings
+    if not isinstance(recipe.model, str):
+        assert max(recipe.evaluation.budgets) < recipe.model.max_position_embeddings
     assert recipe.evaluation.level in recipe.task.levels

@@ -29,10 +29,11 @@ from raison.model.spec import PRESETS, ModelSpec
 from raison.model.transformer import Transformer, initialise
 from raison.tasks.catalog import load_task
 from raison.text.tokenizer import Tokenizer
+from raison.think.budget import ANSWER_TOKENS
 from raison.train import data
 from raison.train.grpo import GrpoStep
 from raison.train.learner import Learner
-from raison.train.rollout import ANSWER_TOKENS, RolloutLog, Sampler
+from raison.train.rollout import RolloutLog, Sampler
 from raison.train.stages import Bench
 from raison.train.supervised import SupervisedWeights, supervised_loss
 

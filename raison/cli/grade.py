@@ -22,7 +22,8 @@ def command(arguments: Namespace) -> int:
         if close := getattr(task, "close", None):
             close()
     if arguments.json:
-        print(json.dumps({"correct": verdict.correct, "reason": verdict.reason, "checker": verdict.checker}))
+        found = {"correct": verdict.correct, "reason": verdict.reason, "checker": verdict.checker}
+        print(json.dumps(found if verdict.lenient is None else found | {"lenient": verdict.lenient}))
     else:
         print(f"{'✓ right' if verdict.correct else '✗ wrong'}: {verdict.reason}  ({verdict.checker})")
     return 0 if verdict.correct else 1

@@ -8,6 +8,7 @@ from raison.config.recipe import Recipe, dump, load_recipe, parse_recipe
 from raison.config.sections import (
     BillSection,
     EvaluationSection,
+    LoraSection,
     OptimizerSection,
     Precision,
     Share,
@@ -22,6 +23,7 @@ __all__ = [
     "DistillStage",
     "EvaluationSection",
     "GrpoStage",
+    "LoraSection",
     "OptimizerSection",
     "Precision",
     "PretrainStage",

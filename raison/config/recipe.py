@@ -1,7 +1,8 @@
-"""The Recipe: a whole run from random weights to a reasoner, read from TOML and written back resolved.
+"""The Recipe: a whole run from random weights, or from a model that exists, to a reasoner; read from TOML and written
+back resolved.
 
 Checks what no section can alone: names, which stage starts from which, sources and teachers. Not covered: whether tasks
-exist or a tokenizer fits (tasks/catalog.py, train/recipe.py).
+exist, what a model at a path is, or whether a tokenizer fits (tasks/catalog.py, train/origin.py, train/recipe.py).
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from typing import Any
 
 import tomli_w
 
-from raison.config.sections import BillSection, EvaluationSection, TaskSection, TrainSection
-from raison.config.stages import SCRATCH, DistillStage, GrpoStage, RejectStage, Stage
+from raison.config.sections import BillSection, EvaluationSection, LoraSection, TaskSection, TrainSection
+from raison.config.stages import SCRATCH, DistillStage, GrpoStage, PretrainStage, RejectStage, Stage
 from raison.config.table import parse, to_table
 from raison.errors import UserError, nearest
 from raison.model.spec import PRESETS, ModelSpec, preset
@@ -29,8 +30,12 @@ class Recipe:
     """Names the run's folder."""
     seed: int = 0
     """Everything random follows from it."""
-    model: ModelSpec = PRESETS["tiny"]
-    """A preset's name, or a table with `preset = "tiny"` and any field of ModelSpec."""
+    model: ModelSpec | str = PRESETS["tiny"]
+    """From random weights: a preset's name, or a table with `preset = "tiny"` and any field of ModelSpec. A model that
+    exists: a folder, a .gguf file, "smollm2" or a name of the hub; its tokenizer and chat template are used.
+    """
+    lora: LoraSection | None = None
+    """Train adapters on the model's frozen weights; without this section all weights are trained."""
     task: TaskSection
     """What is learnt."""
     train: TrainSection = field(default_factory=TrainSection)
@@ -52,6 +57,8 @@ class Recipe:
         for index, stage in enumerate(self.stages):
             self._check(stage, self.stages[:index])
         self.stage(self.final_stage)
+        if self.lora is not None:
+            self._check_lora()
 
     @property
     def final_stage(self) -> str:
@@ -67,7 +74,7 @@ class Recipe:
         return found[name]
 
     def parent(self, stage: Stage) -> Stage | None:
-        """The stage whose final weights `stage` starts from; None = random weights."""
+        """The stage whose final weights `stage` starts from; None = random weights, or those of a model that exists."""
         if stage.start == SCRATCH:
             return None
         if stage.start:
@@ -75,12 +82,17 @@ class Recipe:
         index = self.stages.index(stage)
         return self.stages[index - 1] if index else None
 
-    def spec_of(self, stage: Stage) -> ModelSpec:
-        """The shape of the model that `stage` trains: the student's from a distill stage on, else the recipe's."""
+    def spec_of(self, stage: Stage) -> ModelSpec | None:
+        """The shape of the model that `stage` trains: the student's from a distill stage on, else the recipe's.
+
+        None = that of a model which has to be loaded first.
+        """
         if isinstance(stage, DistillStage):
             return stage.student
         above = self.parent(stage)
-        return self.model if above is None else self.spec_of(above)
+        if above is not None:
+            return self.spec_of(above)
+        return self.model if isinstance(self.model, ModelSpec) else None
 
     def _check(self, stage: Stage, earlier: tuple[Stage, ...]) -> None:
         names = {other.name: other for other in earlier}
@@ -104,12 +116,26 @@ class Recipe:
         above = self.parent(stage)
         if above is not None and self.spec_of(above) != stage.student:
             raise UserError(f'{place} starts from "{above.name}", whose model has another shape than the student')
-        if stage.student.vocab_size != self.spec_of(names[stage.teacher]).vocab_size:
+        taught_by = self.spec_of(names[stage.teacher])
+        if taught_by is not None and stage.student.vocab_size != taught_by.vocab_size:
             raise UserError(f"{place}: student and teacher must have the same vocab_size, as they share a tokenizer")
+
+    def _check_lora(self) -> None:
+        if isinstance(self.model, ModelSpec):
+            raise UserError(
+                'lora trains adapters on a model that exists; name one, as in model = "path", or leave it out'
+            )
+        for stage in self.stages:
+            if isinstance(stage, PretrainStage | DistillStage):
+                raise UserError(
+                    f'stage "{stage.name}" cannot train adapters; lora goes with sft, grpo and reject stages alone'
+                )
 
 
 def parse_recipe(table: Mapping[str, Any]) -> Recipe:
     """A recipe from nested mappings. Raises UserError that names the key path."""
+    if isinstance(table, Mapping) and isinstance(table.get("model"), str) and table["model"] in PRESETS:
+        table = {**table, "model": preset(table["model"]).to_dict()}
     return parse(Recipe, table, shorthands={ModelSpec: _expand_model})
 
 

@@ -84,11 +84,29 @@ class TrainSection:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LoraSection:
+    """Low-rank adapters in place of full fine-tuning: the model's own weights stay frozen."""
+
+    rank: int = 16
+    """Inner width of an adapter."""
+    alpha: float = 32.0
+    """An adapter is scaled by alpha / rank."""
+    targets: tuple[str, ...] = ()
+    """Projections by the end of their names, such as ["q_proj", "v_proj"], "experts.down_proj"; empty = all."""
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "rank")
+        above_zero(self, "alpha")
+        if not all(self.targets):
+            raise UserError("targets has an empty name; leave targets out to adapt all projections")
+
+
+@dataclass(frozen=True, kw_only=True)
 class OptimizerSection:
     """One stage's optimizer and its schedule of learning rates."""
 
     kind: Literal["adamw", "muon"] = "muon"
-    """muon = Muon for the matrices inside the blocks, AdamW for all else."""
+    """muon = Muon for the matrices inside the blocks, AdamW for all else, adapters included."""
     lr: float = 2e-3
     """Peak learning rate of AdamW."""
     muon_lr: float = 0.02

@@ -22,7 +22,9 @@ class StageBase:
     name: str = ""
     """Unique in the recipe; empty = its kind."""
     start: str = ""
-    """Stage whose final weights it starts from; empty = the previous one; "scratch" = random weights."""
+    """Stage whose final weights it starts from; empty = the previous one; "scratch" = random weights, or those of the
+    model that exists where the recipe names one.
+    """
     steps: int
     """Optimizer steps; in grpo, rounds of sampling."""
     batch_tokens: int = 8192
@@ -36,7 +38,7 @@ class StageBase:
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", self.name or self.kind)
         if self.name == SCRATCH:
-            raise UserError('a stage cannot be named "scratch": as a start it means random weights')
+            raise UserError('a stage cannot be named "scratch": as a start it means no stage at all')
         if not all(letter.isalnum() or letter in "-_" for letter in self.name):
             raise UserError(f'name is "{self.name}"; use letters, digits, - and _, as it names a folder')
         at_least(self, 1, "steps", "batch_tokens")
@@ -66,8 +68,12 @@ class PretrainStage(StageBase):
 
 @dataclass(frozen=True, kw_only=True)
 class SftStage(StageBase):
-    """Cold start: supervised training on the task's own worked solutions."""
+    """Cold start: supervised training on the task's own worked solutions, or on conversations."""
 
+    chat: str = ""
+    """A JSONL file of rows {"messages": [{"role": "user", "content": "..."}, ...]} to train on instead; the loss is on
+    the assistant's messages alone. With it the two shares below are unused.
+    """
     direct_share: float = 0.1
     """Share of examples that answer without thinking."""
     cut_share: float = 0.1
@@ -95,7 +101,7 @@ class GrpoStage(StageBase):
     minibatches: int = 1
     """Updates from one round of samples; 1 is exactly on-policy, with a ratio of 1."""
     budget: int = 256
-    """Thinking budget of a sample in tokens."""
+    """Thinking budget of a sample in tokens; of a model that does not think, most tokens of its answer."""
     temperature: float = 1.0
     """Of sampling, and of the log-probabilities that are trained."""
     loss: Literal["grpo", "bnpo", "dr_grpo", "dapo"] = "dapo"

@@ -1,9 +1,10 @@
 """A strict parser from nested mappings (as TOML gives them) to dataclasses, and back.
 
 Types: int, float (an int will do), bool, str, Literal, X | None, tuple[X, ...], tuple[X, Y], dict[str, X],
-dataclasses, and a choice among dataclasses by `kind`, a class attribute of each. A field's key is its name, or
-`metadata["key"]`. A dataclass checks its own ranges in `__post_init__` by raising UserError, and the message is given
-the place. Not covered: other unions, dates, defaults that depend on other fields, reading files.
+dataclasses, a dataclass | str, and a choice among dataclasses by `kind`, a class attribute of each, or else by their
+keys. A field's key is its name, or `metadata["key"]`. A dataclass checks its own ranges in `__post_init__` by raising
+UserError, and the message is given the place. Not covered: other unions, dates, defaults that depend on other fields,
+reading files.
 """
 
 from __future__ import annotations
@@ -79,7 +80,12 @@ class _Parser:
         rest = [option for option in options if option is not type(None)]
         if value is None and len(rest) < len(options):
             return None
-        return self.value(rest[0], value, where) if len(rest) == 1 else self._tagged(rest, value, where)
+        if str in rest and isinstance(value, str):
+            return value
+        rest = [option for option in rest if option is not str] or rest
+        if all(hasattr(option, "kind") for option in rest) and len(rest) > 1:
+            return self._tagged(rest, value, where)
+        return self.value(_fitting(rest, value), value, where)
 
     def _tagged(self, options: list[Any], value: Any, where: str) -> Any:
         """A table whose `kind` chooses among dataclasses."""
@@ -121,6 +127,12 @@ class _Parser:
                 _may_be_absent(hints[f.name], _join(where, key))
                 values[f.name] = None
         return _placed(where, lambda given: cls(**given), values)
+
+
+def _fitting(options: list[Any], value: Any) -> Any:
+    """Of dataclasses without `kind`, the first that knows every key of the table; else the first."""
+    keys = value.keys() if isinstance(value, Mapping) else set()
+    return next((o for o in options if is_dataclass(o) and keys <= {key_of(f) for f in fields(o)}), options[0])
 
 
 def _may_be_absent(hint: Any, where: str) -> None:

@@ -200,14 +200,15 @@ def mtp_forward_flops(spec: ModelSpec, sequence: int) -> float:
     return 2 * multiplied + modules * _naive_layer_flops(spec, sequence)
 
 
-def training_flops(spec: ModelSpec, sequence: int = 4096, *, mtp: bool = False) -> float:
+def training_flops(spec: ModelSpec, sequence: int = 4096, *, mtp: bool = False, frozen: bool = False) -> float:
     """FLOPs per token of forward and backward at a sequence length; 250.45e9 for r1-671b at 4096 (ISCA25 Table 2: 250).
 
     Args:
         mtp: count the MTP modules too, as when they are trained along; the published figure leaves them out.
+        frozen: gradients pass through the weights to adapters, whose own few products are not counted.
     """
     forward = forward_flops(spec, sequence) + (mtp_forward_flops(spec, sequence) if mtp else 0.0)
-    return (1 + BACKWARD) * forward
+    return (BACKWARD if frozen else 1 + BACKWARD) * forward
 
 
 def decode_flops(spec: ModelSpec, context: int) -> int:

@@ -1,8 +1,8 @@
 """The parts every block is made of: a linear map and a norm that keep master weights apart from the compute dtype.
 
 Weights stay in the dtype they are stored in (fp32 while training) and are cast to the activations' dtype at each
-product, so that one module trains in bf16 with fp32 masters, or runs in fp32 exactly. Not covered: products
-on packed weights.
+product, so that one module trains in bf16 with fp32 masters, or runs in fp32 exactly. A linear map may have a low-rank
+adapter (lora.py). Not covered: products on packed weights without expanding them.
 
 Legend: N tokens, D width in, F width out.
 """
@@ -16,16 +16,23 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from raison.model.autograd import call
-from raison.model.packed import PackedMatrix, Scratch
+from raison.model.low_rank import LowRank
+from raison.model.packed import PackedMatrix, PackedProduct, Scratch
 
 
 class Linear(nn.Module):
-    """y = x W^T + b with W [F, D], computed in the dtype of x. W is a parameter, or packed and expanded each time."""
+    """y = x W^T + b with W [F, D], computed in the dtype of x. W is a parameter, or packed and expanded each time.
+
+    An adapter adds to W, and takes the gradients.
+    """
+
+    lora: LowRank | None
 
     def __init__(self, in_features: int, out_features: int, bias: bool = False) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(out_features, in_features))
         self.bias = nn.Parameter(torch.empty(out_features)) if bias else None
+        self.lora = None
         self.packed: PackedMatrix | None = None
         self._scratch: Scratch | None = None
 
@@ -35,15 +42,35 @@ class Linear(nn.Module):
         self.packed, self._scratch = matrix, scratch
         self.weight = nn.Parameter(torch.empty(0), requires_grad=False)
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """[F, D], packed or not."""
+        return tuple(self.weight.shape) if self.packed is None else self.packed.shape
+
     def matrix(self, dtype: torch.dtype) -> Tensor:
-        """W in `dtype`."""
-        return self.weight.to(dtype) if self.packed is None else self.packed.expand(dtype)
+        """W in `dtype`, the adapter included."""
+        base = self.weight.to(dtype) if self.packed is None else self.packed.expand(dtype)
+        return base if self.lora is None else base + self.lora.delta().to(dtype)
+
+    @torch.no_grad()
+    def fold(self) -> None:
+        """Make the adapter, if there is one, part of the weight, which is then packed no more."""
+        if self.lora is None:
+            return
+        merged = self.matrix(self.weight.dtype)
+        if self.packed is None:
+            self.weight.copy_(merged)
+        else:
+            self.weight, self.packed, self._scratch = nn.Parameter(merged), None, None
+        self.lora = None
 
     def forward(self, x_ND: Tensor) -> Tensor:
         bias = None if self.bias is None else self.bias.to(x_ND.dtype)
-        if self.packed is not None and self._scratch is not None:
-            return F.linear(x_ND, self._scratch.expand(self.packed, x_ND.dtype), bias)
-        return F.linear(x_ND, self.matrix(x_ND.dtype), bias)
+        if self.packed is None:
+            y_NF = F.linear(x_ND, self.weight.to(x_ND.dtype), bias)
+        else:
+            y_NF = call(PackedProduct, x_ND, bias, self.packed, self._scratch)
+        return y_NF if self.lora is None else y_NF + self.lora(x_ND)
 
 
 def normalise(x_ND: Tensor, weight_D: Tensor, eps: float) -> tuple[Tensor, Tensor]:

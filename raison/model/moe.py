@@ -3,10 +3,11 @@ Beside it the softmax routers of DeepSeek-V2 (arXiv 2405.04434, section 2.2) and
 
 Tokens are sorted by expert and each expert's share is one product; there is no loop over tokens and no token is
 dropped. Groups that are not kept are masked with -inf, as in DeepSeek's code (some Hugging Face versions stored 0).
-The bias only chooses; the weights come from the unbiased scores. Not covered: expert parallelism.
+The bias only chooses; the weights come from the unbiased scores. Experts may have low-rank adapters (lora.py). Not
+covered: expert parallelism.
 
 Legend: N tokens, D width, X experts, K experts per token, G groups, M = N*K routed copies, P rows of the sorted copies
-(M and what pads), I inner width of an expert.
+(M and what pads), I inner width of an expert, R rank of an adapter.
 """
 
 from __future__ import annotations
@@ -22,8 +23,12 @@ from torch import Tensor, nn
 
 from raison.model.autograd import PickRows, call
 from raison.model.layers import SwiGLU
-from raison.model.packed import PackedMatrix, Scratch
+from raison.model.low_rank import LowRank
+from raison.model.packed import PackedMatrix, PackedProduct, Scratch
 from raison.model.spec import ModelSpec
+
+PARTS = ("gate_proj", "up_proj", "down_proj")
+"""An expert's matrices by the names that checkpoints give them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,13 +147,16 @@ class _GroupedProduct(torch.autograd.Function):
         return y_PF
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor | None, None]:
         x_PD, w_XFD = ctx.saved_tensors
         dy_PF = grads[0].contiguous()
-        dx_PD, dw_XFD = torch.empty_like(x_PD), torch.empty_like(w_XFD)
-        runs = (t.split(ctx.sizes) for t in (x_PD, dx_PD, dy_PF))
-        for w_FD, dw_FD, x, dx, dy in zip(w_XFD, dw_XFD, *runs, strict=True):
+        dx_PD = torch.empty_like(x_PD)
+        for w_FD, dx, dy in zip(w_XFD, dx_PD.split(ctx.sizes), dy_PF.split(ctx.sizes), strict=True):
             torch.mm(dy, w_FD, out=dx)
+        if not ctx.needs_input_grad[1]:  # frozen
+            return dx_PD, None, None
+        dw_XFD = torch.empty_like(w_XFD)
+        for dw_FD, x, dy in zip(dw_XFD, x_PD.split(ctx.sizes), dy_PF.split(ctx.sizes), strict=True):
             torch.mm(dy.t(), x, out=dw_FD)
         return dx_PD, dw_XFD, None
 
@@ -163,13 +171,14 @@ class PackedExpert:
 
 
 class Experts(nn.Module):
-    """All routed experts of a layer, stacked: gate and up [X, 2I, D], down [X, D, I]."""
+    """All routed experts of a layer, stacked: gate and up [X, 2I, D], down [X, D, I]; adapters by part."""
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
         experts, width, inner = spec.n_routed_experts, spec.hidden_size, spec.moe_intermediate_size
         self.gate_up_proj = nn.Parameter(torch.empty(experts, 2 * inner, width))
         self.down_proj = nn.Parameter(torch.empty(experts, width, inner))
+        self.lora = nn.ModuleDict()
         self.packed: tuple[PackedExpert, ...] = ()
         self._scratch = Scratch()
 
@@ -180,31 +189,87 @@ class Experts(nn.Module):
         self.gate_up_proj = nn.Parameter(torch.empty(0), requires_grad=False)
         self.down_proj = nn.Parameter(torch.empty(0), requires_grad=False)
 
+    def shape_of(self, part: str) -> tuple[int, int, int]:
+        """[X, F, D] of one part, packed or not."""
+        if self.packed:
+            expert = self.packed[0]
+            width, inner, experts = *expert.down.shape, len(self.packed)
+        else:
+            experts, width, inner = self.down_proj.shape
+        return (experts, width, inner) if part == "down_proj" else (experts, inner, width)
+
+    def matrices(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Both stacks in `dtype`, adapters included."""
+        if self.packed:
+            gate, up, down = (torch.stack([p.expand(dtype) for p in ps]) for ps in zip(*self._parts(), strict=True))
+        else:
+            gate, up = self.gate_up_proj.to(dtype).chunk(2, dim=1)
+            down = self.down_proj.to(dtype)
+            if not self.lora:
+                return self.gate_up_proj.to(dtype), down
+        whole = zip(PARTS, (gate, up, down), strict=True)
+        gate, up, down = (w + self._adapter(p).delta().to(dtype) if p in self.lora else w for p, w in whole)
+        return torch.cat((gate, up), dim=1), down
+
+    @torch.no_grad()
+    def fold(self) -> None:
+        """Make the adapters, if there are any, part of the weights, which are then packed no more."""
+        if not self.lora:
+            return
+        gate_up, down = self.matrices(self.down_proj.dtype)
+        if self.packed:
+            self.gate_up_proj, self.down_proj, self.packed = nn.Parameter(gate_up), nn.Parameter(down), ()
+        else:
+            self.gate_up_proj.copy_(gate_up)
+            self.down_proj.copy_(down)
+        self.lora.clear()
+
     def forward(self, x_ND: Tensor, routing: Routing) -> Tensor:
         """The weighted sum of each token's experts, [N, D]."""
         dtype = x_ND.dtype
         count = len(self.packed) or len(self.down_proj)
         rows = Sorted.of(routing.experts_NK, count, row_step(dtype, len(x_ND)))
         x_PD = call(_Dispatch, x_ND, rows.tokens_P, rows.places_M)
-        y_PD = self._expanded(x_PD, rows.sizes) if self.packed else self._stacked(x_PD, rows.sizes)
+        y_PD = self._products(x_PD, rows.sizes)
         y_MD: Tensor = call(PickRows, y_PD, rows.places_M)
         y_NKD = y_MD.unflatten(0, routing.experts_NK.shape)
         return torch.bmm(routing.weights_NK.to(dtype).unsqueeze(1), y_NKD).squeeze(1)
 
-    def _stacked(self, x_PD: Tensor, sizes: list[int]) -> Tensor:
-        both_PI = call(_GroupedProduct, x_PD, self.gate_up_proj.to(x_PD.dtype), sizes)
-        gate, up = both_PI.chunk(2, dim=-1)
-        y_PD: Tensor = call(_GroupedProduct, F.silu(gate) * up, self.down_proj.to(x_PD.dtype), sizes)
-        return y_PD
+    def _products(self, x_PD: Tensor, sizes: list[int]) -> Tensor:
+        if self.packed:
+            gates, ups, downs = zip(*self._parts(), strict=True)
+            gate, up = (self._expanded(x_PD, matrices, sizes) for matrices in (gates, ups))
+        else:
+            gate, up = call(_GroupedProduct, x_PD, self.gate_up_proj.to(x_PD.dtype), sizes).chunk(2, dim=-1)
+        gate, up = (self._adapted(*one, x_PD, sizes) for one in (("gate_proj", gate), ("up_proj", up)))
+        inner_PI = F.silu(gate) * up
+        if self.packed:
+            y_PD = self._expanded(inner_PI, downs, sizes)
+        else:
+            y_PD = call(_GroupedProduct, inner_PI, self.down_proj.to(x_PD.dtype), sizes)
+        return self._adapted("down_proj", y_PD, inner_PI, sizes)
 
-    def _expanded(self, x_PD: Tensor, sizes: list[int]) -> Tensor:
-        """The same from packed weights: only experts that are chosen are expanded, one matrix at a time."""
-        y_PD, expand = torch.empty_like(x_PD), self._scratch.expand
-        for expert, x, y in zip(self.packed, x_PD.split(sizes), y_PD.split(sizes), strict=True):
-            if len(x):
-                gate, up = (F.linear(x, expand(matrix, x.dtype)) for matrix in (expert.gate, expert.up))
-                torch.mm(F.silu(gate) * up, expand(expert.down, x.dtype).t(), out=y)
-        return y_PD
+    def _expanded(self, x_PD: Tensor, matrices: Sequence[PackedMatrix], sizes: list[int]) -> Tensor:
+        """Only experts that are chosen are expanded, one matrix at a time."""
+        runs = zip(matrices, x_PD.split(sizes), strict=True)
+        return torch.cat([call(PackedProduct, x, None, matrix, self._scratch) for matrix, x in runs if len(x)])
+
+    def _adapted(self, part: str, y_PF: Tensor, x_PD: Tensor, sizes: list[int]) -> Tensor:
+        """The product with the part's adapter added, if it has one."""
+        if part not in self.lora:
+            return y_PF
+        adapter, dtype = self._adapter(part), x_PD.dtype
+        low_PR = call(_GroupedProduct, x_PD, adapter.a.to(dtype), sizes) * adapter.scale
+        gain_PF: Tensor = call(_GroupedProduct, low_PR, adapter.b.to(dtype), sizes)
+        return y_PF + gain_PF
+
+    def _parts(self) -> list[tuple[PackedMatrix, PackedMatrix, PackedMatrix]]:
+        return [(expert.gate, expert.up, expert.down) for expert in self.packed]
+
+    def _adapter(self, part: str) -> LowRank:
+        adapter = self.lora[part]
+        assert isinstance(adapter, LowRank)
+        return adapter
 
 
 def row_step(dtype: torch.dtype, tokens: int) -> int:

@@ -1,16 +1,19 @@
 """Weights that stay compressed, or on disk, and are expanded for one product at a time.
 
-`Mapped` is a plain tensor, as a rule a view of a mapped file; other kinds of packing stand in weights/. Not covered:
-products on the packed form, gradients: a packed matrix is never trained.
+`Mapped` is a plain tensor, as a rule a view of a mapped file; other kinds of packing stand in weights/. A packed matrix
+is never trained, but gradients pass through its product to what came before. Not covered: products on the packed form.
+
+Legend: N tokens, D width in, F width out.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -54,6 +57,21 @@ class Scratch:
             with torch.inference_mode(False):  # else only inference mode could write to it again
                 self._room = torch.empty(size, dtype=dtype)
         return matrix.expand_into(self._room[:size].view(matrix.shape))
+
+
+class PackedProduct(torch.autograd.Function):
+    """x W^T + b, W in scratch memory that the next product overwrites: the backward pass expands it once more."""
+
+    @staticmethod
+    def forward(ctx: Any, x_ND: Tensor, bias_F: Tensor | None, matrix: PackedMatrix, scratch: Scratch) -> Tensor:
+        ctx.matrix, ctx.scratch = matrix, scratch
+        return F.linear(x_ND, scratch.expand(matrix, x_ND.dtype), bias_F)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        of_x, of_bias = ctx.needs_input_grad[:2]
+        d_x = torch.matmul(grads[0], ctx.scratch.expand(ctx.matrix, grads[0].dtype)) if of_x else None
+        return d_x, grads[0].sum(0) if of_bias else None, None, None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

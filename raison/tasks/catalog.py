@@ -1,9 +1,10 @@
 """Tasks by name or path: what `raison check`, `raison grade` and a recipe's `task =` accept.
 
-`countdown` and `arithmetic` are built in. A path that ends in `.jsonl` is a file of problems (jsonl.py).
-`path/to/file.py:Name` is a user's task, or a check function, which is then tried on Countdown's problems (user.py).
-Both of the latter run the user's Python in the sandbox.
-Not covered: adapters to other projects' data sets.
+`countdown` and `arithmetic` are built in. A path that ends in `.jsonl` is a file of problems, files of GSM8K and SVAMP
+included (jsonl.py). `gym:NAME` is a data set of reasoning-gym (gym.py). `path/to/file.py:Name` is a user's task, or a
+check function, which is then tried on Countdown's problems (user.py). Both of the latter run foreign Python in the
+sandbox.
+Not covered: tasks that need a network.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Callable
 from raison.errors import UserError, nearest
 from raison.tasks.arithmetic import Arithmetic
 from raison.tasks.countdown import Countdown
+from raison.tasks.gym import PREFIX, Gym
 from raison.tasks.jsonl import Jsonl
 from raison.tasks.sandbox import Sandbox
 from raison.tasks.task import Task
@@ -30,12 +32,18 @@ def load_task(name: str, held_out: bool = False, checker: str | None = None) -> 
     """
     if name.endswith((".jsonl", ".json", ".ndjson")):
         return Jsonl(name, checker, held_out)
+    if name.startswith(PREFIX):
+        if checker:
+            raise UserError(f"{name} is judged by its own scorer: leave the checker {checker} out")
+        return Gym(name.removeprefix(PREFIX), held_out)
     if ".py:" in name:
         return _from_python(name, held_out)
     if name.endswith(".py"):
         raise UserError(f"{name} is a file: name what to use in it, as in {name}:check")
     if name not in BUILT_IN:
-        raise UserError(f'there is no task "{name}": {nearest(name, BUILT_IN)}, or give a .jsonl file or file.py:Name')
+        raise UserError(
+            f'there is no task "{name}": {nearest(name, BUILT_IN)}, or give a .jsonl file, gym:NAME or file.py:Name'
+        )
     task = BUILT_IN[name](held_out)
     return CheckedBy(task, UserChecker(checker)) if checker else task
 

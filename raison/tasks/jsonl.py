@@ -1,10 +1,12 @@
 """A user's JSONL file as a task: one `{"prompt": ..., "answer": ..., "level": ...}` a line, and a named checker.
 
 The checker is `number` (the same number, however written), `exact` (the same text up to runs of blanks), `countdown`
-(prompts are Countdown problems), or the user's `path/to/file.py:function`, which runs in the sandbox. It is named by
-the caller, or by a first line `{"checker": "exact"}`; otherwise it is `number` when every answer is a number and
-`exact` when not. Rows without a level have level 1. A tenth of the rows, by content, is held out; other keys of a row
-reach a user's checker as `meta`.
+(prompts are Countdown problems), `gsm8k` or `svamp` (a strict and a lenient reading of the last number,
+word_problems.py), or the user's `path/to/file.py:function`, which runs in the sandbox. It is named by the caller, or by
+a first line `{"checker": "exact"}`; otherwise it is `number` when every answer is a number and `exact` when not. Files
+of GSM8K and SVAMP are known by their keys, read as they are, and judged by the checker of their name unless another
+is named. Rows without a level have level 1. A tenth of the rows, by content, is held out; other keys of a row reach a
+user's checker as `meta`.
 Not covered: files too large for memory.
 """
 
@@ -22,6 +24,7 @@ from raison.tasks.answer import parse_number, same_number, same_text, unwrap
 from raison.tasks.countdown import Countdown
 from raison.tasks.split import is_held_out
 from raison.tasks.user import UserChecker
+from raison.tasks.word_problems import NotAWordProblem, format_of, question_in, to_row, word_checker
 
 VERSION = 1
 Checker = Callable[[Problem, str], Verdict]
@@ -29,21 +32,25 @@ _KEYS = ("prompt", "answer", "level", "checker")
 
 
 class Jsonl:
-    """Implements Task over the rows of a file. `levels` are those that occur on this side of the split."""
+    """Implements Task and Parses over the rows of a file. `levels` are those that occur on this side of the split."""
 
     version = VERSION
 
-    def __init__(self, path: str | Path, checker: str | None = None, held_out: bool = False) -> None:
-        """Raises UserError, with the line number, for an unusable file, and CheckerError for an unusable checker."""
-        path = Path(path)
-        rows, header = _read(path)
+    def __init__(self, path: str | Path, checker: str | None = None, held_out: bool | None = False) -> None:
+        """`held_out` None takes every row, for a file that is a test set as a whole.
+
+        Raises UserError, with the line number, for an unusable file, and CheckerError for an unusable checker.
+        """
+        self._path = Path(path)
+        rows, header = _read(self._path)
         named = checker or header or _fitting(rows)
-        self.name = path.stem
-        self._check = make_checker(named, path.parent)
+        self.name = self._path.stem
+        self._check = make_checker(named, self._path.parent)
+        self._lines = {number: _problem(self.name, named, row, f"{path} line {number}") for number, row in rows}
         self._rows: dict[int, list[Problem]] = {}
         for number, row in rows:
-            if is_held_out(f"{row['prompt']}\0{row['answer']}") == held_out:
-                self._rows.setdefault(row["level"], []).append(_problem(self.name, named, row, f"{path} line {number}"))
+            if held_out in (None, is_held_out(f"{row['prompt']}\0{row['answer']}")):
+                self._rows.setdefault(row["level"], []).append(self._lines[number])
         if not self._rows:
             side = "held out (one row in ten is)" if held_out else "left for training"
             raise UserError(f"{path}: no row is {side}; add rows")
@@ -61,6 +68,20 @@ class Jsonl:
     def rows(self, level: int | None = None) -> list[Problem]:
         """Every problem of this side in the order of the file, or those of one level."""
         return [p for key in self.levels if level in (None, key) for p in self._rows[key]]
+
+    def parse(self, text: str) -> Problem:
+        """The row, of either side, whose prompt or question is this text up to runs of blanks, or that stands on the
+        line of this number. Raises ProblemError for any other text: its answer would not be known.
+        """
+        wanted = text.split()
+        for problem in self._lines.values():
+            if wanted in (problem.prompt.split(), question_in(problem.prompt).split()):
+                return problem
+        if len(wanted) == 1 and wanted[0].isascii() and wanted[0].isdecimal() and len(wanted[0]) < 10:
+            if int(wanted[0]) in self._lines:
+                return self._lines[int(wanted[0])]
+            raise ProblemError(f"{self._path} has no row on line {wanted[0]}")
+        raise ProblemError(f"{text[:40]!a} is no row of {self._path}: give a row's prompt, or its line number")
 
     def check(self, problem: Problem, answer: str) -> Verdict:
         return self._check(problem, answer)
@@ -90,11 +111,18 @@ def _by_text(problem: Problem, answer: str) -> Verdict:
     return Verdict(not reason, reason or "the same text", "exact@1")
 
 
-CHECKERS: dict[str, Checker] = {"number": _by_number, "exact": _by_text, "countdown": Countdown().check}
+CHECKERS: dict[str, Checker] = {
+    "number": _by_number,
+    "exact": _by_text,
+    "countdown": Countdown().check,
+    "gsm8k": word_checker("gsm8k"),
+    "svamp": word_checker("svamp"),
+}
+_NUMERIC = ("number", "gsm8k", "svamp")
 
 
 def _read(path: Path) -> tuple[list[tuple[int, dict[str, Any]]], str | None]:
-    """Rows with their line numbers, and the checker that a first line names."""
+    """Rows with their line numbers, and the checker that a first line or the rows' format names."""
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
     except FileNotFoundError:
@@ -107,7 +135,17 @@ def _read(path: Path) -> tuple[list[tuple[int, dict[str, Any]]], str | None]:
         header = str(parsed.pop(0)[1]["checker"])
     if not parsed:
         raise UserError(f'{path} has no rows: write one {{"prompt": ..., "answer": ...}} a line')
-    return [(number, _row(found, path, number)) for number, found in parsed], header
+    known = format_of(parsed[0][1])
+    if known:
+        parsed = [(number, _word_problem(found, path, number)) for number, found in parsed]
+    return [(number, _row(found, path, number)) for number, found in parsed], header or known
+
+
+def _word_problem(found: dict[str, Any], path: Path, number: int) -> dict[str, Any]:
+    try:
+        return to_row(found)
+    except NotAWordProblem as error:
+        raise UserError(f"{path} line {number}: {error}") from None
 
 
 def _object(line: str, path: Path, number: int) -> dict[str, Any]:
@@ -141,7 +179,7 @@ def _fitting(rows: list[tuple[int, dict[str, Any]]]) -> str:
 
 def _problem(name: str, checker: str, row: dict[str, Any], where: str) -> Problem:
     meta = {key: value for key, value in row.items() if key not in _KEYS}
-    if checker == "number" and parse_number(unwrap(row["answer"])) is None:
+    if checker in _NUMERIC and parse_number(unwrap(row["answer"])) is None:
         raise UserError(f'{where}: "{row["answer"][:40]}" is not a number; name the checker "exact" or mend the row')
     if checker == "countdown":
         try:

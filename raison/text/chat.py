@@ -11,7 +11,7 @@ Not covered: system prompts in our own format, tools.
 
 Loss is on what the model will have to write: the thinking, its closing tag, the answer and the end. Where the engine
 will close the thinking (an answer at once, a budget that ran out), neither the cut thoughts nor the forced tag carry
-loss.
+loss. Through a foreign template the assistant's part is what rendering one message more adds to the prompt.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 from raison.errors import UserError
 from raison.records import Demonstration
-from raison.text.tokenizer import ASSISTANT, BOS, THINK_OPEN, USER, Tokenizer
+from raison.text.tokenizer import ASSISTANT, BOS, THINK_CLOSE, THINK_OPEN, USER, Tokenizer
 
 TEMPLATE = (
     "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'user' %}{{ '<｜User｜>' + m['content'] }}"
@@ -66,6 +66,14 @@ def prompt_ids(tokenizer: Tokenizer, question: str, history: Sequence[Turn] = ()
     return [*ids, assistant, opening]
 
 
+def thinks(tokenizer: Tokenizer) -> bool:
+    """Whether a prompt opens the thinking, which the engine will then bound and close."""
+    if tokenizer.think_open is None:
+        return False
+    tags = [i for i in prompt_ids(tokenizer, "") if i in (tokenizer.think_open, tokenizer.think_close)]
+    return tags[-1:] == [tokenizer.think_open]
+
+
 def thinking_close(tokenizer: Tokenizer) -> int:
     """The id of `</think>`; UserError for a model that has none."""
     if tokenizer.think_close is None:
@@ -73,17 +81,23 @@ def thinking_close(tokenizer: Tokenizer) -> int:
     return tokenizer.think_close
 
 
-def example(tokenizer: Tokenizer, question: str, demo: Demonstration) -> Example:
+def example(tokenizer: Tokenizer, question: str, demo: Demonstration, history: Sequence[Turn] = ()) -> Example:
     """A whole demonstration, loss from the first thought on."""
-    prompt = prompt_ids(tokenizer, question)
+    prompt = prompt_ids(tokenizer, question, history)
     body = [*tokenizer.encode(demo.thinking), thinking_close(tokenizer), *tokenizer.encode(demo.answer), tokenizer.eos]
     return Example(prompt + body, [0] * len(prompt) + [1] * len(body))
 
 
-def closed_example(tokenizer: Tokenizer, question: str, demo: Demonstration, keep: float) -> Example:
+def closed_example(
+    tokenizer: Tokenizer, question: str, demo: Demonstration, keep: float, history: Sequence[Turn] = ()
+) -> Example:
     """The answer after thinking cut to the share `keep` (0 = at once): loss on the answer alone."""
     thoughts = tokenizer.encode(demo.thinking)
-    read = [*prompt_ids(tokenizer, question), *thoughts[: int(keep * len(thoughts))], thinking_close(tokenizer)]
+    read = [
+        *prompt_ids(tokenizer, question, history),
+        *thoughts[: int(keep * len(thoughts))],
+        thinking_close(tokenizer),
+    ]
     body = [*tokenizer.encode(demo.answer), tokenizer.eos]
     return Example(read + body, [0] * len(read) + [1] * len(body))
 
@@ -93,3 +107,62 @@ def document(tokenizer: Tokenizer, text: str) -> Example:
     start = [] if tokenizer.bos is None else [tokenizer.bos]
     ids = [*start, *tokenizer.encode(text), tokenizer.eos]
     return Example(ids, [0] + [1] * (len(ids) - 1))
+
+
+def conversation(tokenizer: Tokenizer, turns: Sequence[Turn]) -> list[Example]:
+    """Documents to train on a conversation, loss on the assistant's messages and what ends them.
+
+    Through a template it is one document. In our own format, which leaves earlier thoughts out of later prompts, each
+    answer is one; an assistant's `thoughts</think>answer` is then trained with its thoughts, a bare answer as one
+    given at once. Raises UserError for a conversation without an answer, or one that the template writes otherwise
+    when it goes on, as templates do that drop earlier thoughts.
+    """
+    answers = [i for i, turn in enumerate(turns) if turn.role == "assistant"]
+    if not answers:
+        raise UserError("no message has the role assistant; there is nothing to learn")
+    if tokenizer.template is not None:
+        return [_templated(tokenizer, turns[: answers[-1] + 1], answers)]
+    return [_own(tokenizer, turns[: i + 1]) for i in answers]
+
+
+def _own(tokenizer: Tokenizer, turns: Sequence[Turn]) -> Example:
+    """One answer after what came before it."""
+    if len(turns) < 2 or turns[-2].role != "user":
+        raise UserError("an assistant's message must follow a user's in this model's conversations")
+    *earlier, asked, answer = turns
+    history = [Turn(turn.role, turn.content.split(THINK_CLOSE)[-1]) for turn in earlier]
+    thinking, closed, said = answer.content.removeprefix(THINK_OPEN).rpartition(THINK_CLOSE)
+    demo = Demonstration(thinking, said)
+    if closed:
+        return example(tokenizer, asked.content, demo, history)
+    return closed_example(tokenizer, asked.content, demo, 0.0, history)
+
+
+def _templated(tokenizer: Tokenizer, turns: Sequence[Turn], answers: Sequence[int]) -> Example:
+    """The whole conversation; each answer is what stands between its prompt and the token that ends it."""
+    template = tokenizer.template
+    assert template is not None
+    messages = [{"role": turn.role, "content": turn.content} for turn in turns]
+
+    def ids(count: int, prompt: bool) -> list[int]:
+        return tokenizer.encode(template.render(messages[:count], add_generation_prompt=prompt))
+
+    known: list[int] = []
+    mask: list[int] = []
+    for i in answers:
+        prompt, whole = ids(i, prompt=True), ids(i + 1, prompt=False)
+        if prompt[: len(known)] != known or whole[: len(prompt)] != prompt:
+            raise UserError(
+                f"the chat template writes what comes before message {i + 1} otherwise once it is there, so that no "
+                "part can be told to be the assistant's; strip the message of blanks and line breaks at its beginning, "
+                "cut the conversation before it, or use a simpler template"
+            )
+        spoken = _until_stop(whole[len(prompt) :], tokenizer.stops)
+        mask += [0] * (len(prompt) - len(known)) + [1] * spoken + [0] * (len(whole) - len(prompt) - spoken)
+        known = whole
+    return Example(known, mask)
+
+
+def _until_stop(ids: Sequence[int], stops: frozenset[int]) -> int:
+    """How many up to the last token that ends an answer: what a template writes after it is nobody's to predict."""
+    return next((len(ids) - i for i, token in enumerate(reversed(ids)) if token in stops), len(ids))

@@ -14,13 +14,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from raison.engine.engine import Engine
-from raison.engine.sequence import SamplingParams
 from raison.records import Completion, Problem, Verdict
 from raison.tasks.task import Task
 from raison.text import chat
+from raison.think.budget import sampling
 
 Z95 = 1.959964
-ANSWER_TOKENS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,15 +84,13 @@ class Measurement:
 def attempt_all(
     engine: Engine, task: Task, problems: Sequence[Problem], budget: int, samples: int, temperature: float, seed: int
 ) -> list[Attempt]:
-    """Sample every problem; a sample has the same seed whatever the budget, so budgets compare in pairs."""
+    """Sample every problem; a model that does not think has the budget for its answer.
+
+    A sample has the same seed whatever the budget, so budgets compare in pairs.
+    """
     prompts = [chat.prompt_ids(engine.tokenizer, problem.prompt) for problem in problems]
-    params = [
-        SamplingParams(
-            temperature=temperature, thinking_budget=budget, answer_tokens=ANSWER_TOKENS,
-            max_tokens=budget + 1 + ANSWER_TOKENS, seed=seed + i,
-        )
-        for i in range(len(problems))
-    ]  # fmt: skip
+    thinks = chat.thinks(engine.tokenizer)
+    params = [sampling(budget, temperature, seed + i, thinks) for i in range(len(problems))]
     groups = engine.generate(prompts, params, n=samples)
     return [
         Attempt(problem, tuple(group), tuple(task.check(problem, c.answer) for c in group))

@@ -7,7 +7,7 @@ nearest earlier stage that was evaluated. Not covered: FLOPs per token (model/co
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -111,20 +111,30 @@ def stage_bill(
     return StageBill(stage, tokens, flops, seconds, cost.kwh, cost.usd, accuracy)
 
 
-def with_points(stages: Iterable[StageBill]) -> tuple[StageBill, ...]:
-    """The same lines in the same order with `usd_per_point` filled in."""
-    priced: list[StageBill] = []
-    before: float | None = None
+def with_points(stages: Sequence[StageBill], start_of: Mapping[str, str]) -> tuple[StageBill, ...]:
+    """The same lines in the same order with `usd_per_point` filled in.
+
+    `start_of` names the stage whose weights each stage began with. Points are counted from there, or from the nearest
+    stage before it that was measured: a control, or another branch, is no starting point.
+    """
+    accuracy = {stage.stage: stage.accuracy for stage in stages}
+    priced = []
     for stage in stages:
+        before = _measured_before(stage.stage, start_of, accuracy)
         points = None if before is None or stage.accuracy is None else 100 * (stage.accuracy - before)
         priced.append(replace(stage, usd_per_point=stage.usd / points if points and points > 0 else None))
-        before = before if stage.accuracy is None else stage.accuracy
     return tuple(priced)
 
 
+def _measured_before(stage: str, start_of: Mapping[str, str], accuracy: Mapping[str, float | None]) -> float | None:
+    start = start_of.get(stage)
+    while start is not None and accuracy.get(start) is None:
+        start = start_of.get(start)
+    return None if start is None else accuracy[start]
+
+
 def total(stages: Sequence[StageBill], name: str = "total") -> StageBill:
-    """The sum of the lines, with the last accuracy that was measured."""
-    measured = [stage.accuracy for stage in stages if stage.accuracy is not None]
+    """The sum of the lines. It has no accuracy: stages branch, and their models differ."""
     return StageBill(
         stage=name,
         tokens=sum(stage.tokens for stage in stages),
@@ -132,7 +142,6 @@ def total(stages: Sequence[StageBill], name: str = "total") -> StageBill:
         seconds=sum(stage.seconds for stage in stages),
         kwh=sum(stage.kwh for stage in stages),
         usd=sum(stage.usd for stage in stages),
-        accuracy=measured[-1] if measured else None,
     )
 
 

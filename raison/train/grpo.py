@@ -26,13 +26,14 @@ from raison.model.moe import Routing
 from raison.model.transformer import Transformer
 from raison.records import Rollout
 from raison.text.chat import Example
+from raison.think.budget import completion_limit
 from raison.train.credit import advantages
 from raison.train.data import Packed, pack
 from raison.train.learner import Learner
 from raison.train.loop import StepOutcome
 from raison.train.loss import token_logprobs
 from raison.train.policy_loss import Aggregation, LossSettings, PolicyBatch, PolicyLoss, policy_loss
-from raison.train.rollout import RolloutLog, Round, Sampler, completion_limit
+from raison.train.rollout import RolloutLog, Round, Sampler
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +70,11 @@ def _counting(rollout: Rollout, stage: GrpoStage) -> tuple[bool, ...]:
     return tuple(logprob != 0.0 for logprob in rollout.logprobs)
 
 
-def loss_settings(stage: GrpoStage) -> LossSettings:
+def loss_settings(stage: GrpoStage, thinks: bool = True) -> LossSettings:
     return LossSettings(
         aggregation=stage.loss, level=stage.level, policy=stage.policy,
         clip_low=stage.clip_low, clip_high=stage.clip_high, kl=stage.kl, kl_weight=stage.kl_weight,
-        max_completion_length=completion_limit(stage.budget),
+        max_completion_length=completion_limit(stage.budget, thinks),
     )  # fmt: skip
 
 
@@ -86,14 +87,14 @@ def minibatches(samples: Sequence[Credited], count: int, key: str) -> list[list[
     return [part for i in range(count) if (part := shuffled[i::count])]
 
 
-def describe(drawn: Round) -> dict[str, float]:
-    """What to watch of a round: over all samples that were drawn, dead groups included."""
+def describe(drawn: Round, thinks: bool = True) -> dict[str, float]:
+    """What to watch of a round: over all samples that were drawn, dead groups included; the length is of thinking."""
     rollouts = drawn.rollouts
     return {
         "reward": fmean(r.reward for r in rollouts),
         "solved": fmean(r.verdict.correct for r in rollouts),
         "dead": fmean(group.dead for group in drawn.groups),
-        "length": fmean(r.thinking_tokens for r in rollouts),
+        "length": fmean(r.thinking_tokens if thinks else len(r.completion_ids) for r in rollouts),
         "truncated": fmean(r.truncated for r in rollouts),
     }
 
@@ -198,19 +199,25 @@ def score(model: Transformer, batch: Packed, temperature: float, dtype: torch.dt
     return Scored(logp, entropy, routings)
 
 
+def frozen_copy(model: Transformer) -> Transformer:
+    """A copy that stays as the model is now; what does not train is shared."""
+    shared = {id(p): p for p in model.parameters() if not p.requires_grad}
+    return copy.deepcopy(model, dict[int, object](shared)).requires_grad_(False)
+
+
 class GrpoStep:
     """Called with a step's number, moves the learner's weights once per minibatch and says what happened."""
 
     def __init__(self, learner: Learner, sampler: Sampler, stage: GrpoStage, log: RolloutLog) -> None:
         self.learner, self.sampler, self.stage, self.log = learner, sampler, stage, log
-        self._settings = loss_settings(stage)
-        self._reference = copy.deepcopy(learner.model).requires_grad_(False) if stage.kl != "none" else None
+        self._settings = loss_settings(stage, sampler.thinks)
+        self._reference = frozen_copy(learner.model) if stage.kl != "none" else None
 
     def __call__(self, step: int) -> StepOutcome:
         drawn = self.sampler.draw(step)
         self.log.write(drawn.rollouts)
         samples = credit(drawn, self.stage)
-        figures = describe(drawn)
+        figures = describe(drawn, self.sampler.thinks)
         if samples:
             figures |= self._updates(step, samples)
             self.sampler.engine.update_weights()

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from raison.config import OptimizerSection
-from raison.errors import NumericalError
+from raison.errors import CheckpointError, NumericalError
 from raison.model.moe import Router, Routing, balance_bias
 from raison.model.transformer import Transformer
 from raison.train.optim import Optimizer, build_optimizer, clip_gradients, lr_scale
@@ -57,6 +57,21 @@ class Learner:
             if self._gamma and router.bias is not None and bool(load_X.any()):
                 balance_bias(router.bias, load_X, self._gamma)
             load_X.zero_()
+
+    def weights(self) -> dict[str, Tensor]:
+        """All of the model that training changes: buffers and every parameter that is not frozen."""
+        return {name: tensor for name, tensor in self.model.state_dict().items() if name not in self._frozen()}
+
+    def load_weights(self, weights: Mapping[str, Tensor]) -> None:
+        """Raises CheckpointError when they are of another model, or of other adapters."""
+        wanted = self.weights()
+        shapes = {name: tensor.shape for name, tensor in weights.items()}
+        if shapes != {name: tensor.shape for name, tensor in wanted.items()}:
+            raise CheckpointError("the checkpoint holds the weights of another model; resume with the same recipe")
+        self.model.load_state_dict(weights, strict=False)  # frozen weights are those that were loaded
+
+    def _frozen(self) -> set[str]:
+        return {name for name, parameter in self.model.named_parameters() if not parameter.requires_grad}
 
     def state(self) -> dict[str, Tensor]:
         return self.optimizer.state_dict()

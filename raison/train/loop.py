@@ -132,7 +132,7 @@ class Loop:
 
     def save(self) -> Path:
         """A checkpoint of the state between two steps."""
-        tensors = self.learner.model.state_dict()
+        tensors = self.learner.weights()
         return checkpoint.save(self._checkpoints, self.next_step, tensors, self.learner.state(), asdict(self.totals))
 
     def _one(self, step: Callable[[int], StepOutcome]) -> StepMetrics:
@@ -148,7 +148,7 @@ class Loop:
         found = checkpoint.load(self._checkpoints)
         for text in found.warnings:
             warn(text)
-        self.learner.model.load_state_dict(found.model)
+        self.learner.load_weights(found.model)
         self.learner.load_state(found.optimizer)
         torch.set_rng_state(found.random_state)
         self.totals = Totals(**found.extra)

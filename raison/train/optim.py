@@ -28,6 +28,7 @@ State = dict[str, Tensor]
 UPDATE_RMS = 0.2
 MOMENTUM = 0.95
 ADAMW_EPS = 1e-8
+OTHERS = ("lm_head", "gate", "router", "lora")
 
 
 class OptimizerSettings(Protocol):
@@ -188,11 +189,11 @@ def build_optimizer(model: nn.Module, settings: OptimizerSettings, dtype: torch.
 
 
 def goes_to_muon(name: str, param: Tensor) -> bool:
-    """Matrices and stacks of them, save embeddings, the head and the router (`gate`, but not the SwiGLU's
-    `gate_proj`).
+    """Matrices and stacks of them, save embeddings, the head, the router (`gate`, but not the SwiGLU's `gate_proj`) and
+    the factors of adapters.
     """
     parts = name.split(".")
-    return param.ndim in (2, 3) and not any("embed" in p or p in ("lm_head", "gate", "router") for p in parts)
+    return param.ndim in (2, 3) and not any("embed" in p or p in OTHERS for p in parts)
 
 
 def _by_parameter(

@@ -2,14 +2,15 @@
 seconds.
 
 Assumptions, so that a reader can doubt them: samples are as long as the task's own demonstrations, half of the groups
-is dead (of the control's none), the rates of random weights are those of trained ones, and a warm-up of one step is
-enough. Not covered: the time that other programs take from this machine while the run is on.
+is dead (of the control's none), the rates of a model that has not learnt yet are those of one that has, and a warm-up
+of one step is enough. Large models are timed on fewer tokens. Not covered: the time that other programs take from this
+machine while the run is on.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -19,7 +20,7 @@ from raison.config import DistillStage, GrpoStage, OptimizerSection, PretrainSta
 from raison.engine.sequence import SamplingParams
 from raison.model import cost
 from raison.model.spec import ModelSpec
-from raison.model.transformer import Transformer, initialise
+from raison.model.transformer import Transformer
 from raison.tasks.task import Demonstrates
 from raison.text import chat
 from raison.train import bill, data
@@ -29,9 +30,12 @@ from raison.train.stages import Bench
 from raison.train.supervised import SupervisedWeights, supervised_loss
 
 TIMED_STEPS = 3
-TIMED_TOKENS = 4096
-TIMED_SAMPLES = 128
+TIMED_TOKENS, LEAST_TOKENS = 4096, 256
+TIMED_FLOPS = 5e10
+"""Of one timed step; a larger model trains on fewer tokens, and samples fewer answers."""
+TIMED_SAMPLES, LEAST_SAMPLES = 128, 32
 TIMED_LENGTH = 48
+UNKNOWN_LENGTH = 128
 DEAD_SHARE = 1 / 2
 
 
@@ -47,15 +51,17 @@ class Rates:
     completion: float
 
 
-def predict(bench: Bench, stages: Sequence[tuple[Stage, ModelSpec]]) -> tuple[StageBill, ...]:
-    """A line for each stage and the shape it trains, its evaluation included."""
-    rates = {spec: measure_rates(bench, spec) for spec in {spec for _, spec in stages}}
+Fresh = Callable[[ModelSpec], Transformer]
+
+
+def predict(bench: Bench, stages: Sequence[tuple[Stage, ModelSpec]], fresh: Fresh) -> tuple[StageBill, ...]:
+    """A line for each stage and the shape it trains, its evaluation included; `fresh` makes the models to time."""
+    rates = {spec: measure_rates(bench, fresh(spec)) for spec in {spec for _, spec in stages}}
     return tuple(_line(bench.recipe, stage, spec, rates[spec]) for stage, spec in stages)
 
 
-def measure_rates(bench: Bench, spec: ModelSpec) -> Rates:
-    """Times a few steps of training and sampling on random weights of this shape."""
-    model = initialise(Transformer(spec), seed=0)
+def measure_rates(bench: Bench, model: Transformer) -> Rates:
+    """Times a few steps of training and sampling, which the model does not survive."""
     prompts, lengths = _lengths(bench)
     sampling = _time_sampling(bench, model, prompts)
     training, updating = (
@@ -68,19 +74,30 @@ def _lengths(bench: Bench) -> tuple[list[list[int]], float]:
     """Prompts of training problems, and the mean length of their demonstrations in tokens."""
     problems = [bench.problems.at(f"lengths/{i}") for i in range(TIMED_SAMPLES)]
     prompts = [chat.prompt_ids(bench.tokenizer, p.prompt) for p in problems]
-    if not isinstance(bench.task, Demonstrates):
-        return prompts, 128.0
+    if not _demonstrates(bench):
+        return prompts, float(min(UNKNOWN_LENGTH, bench.recipe.evaluation.budgets[-1]))
+    assert isinstance(bench.task, Demonstrates)
     demos = [chat.example(bench.tokenizer, p.prompt, bench.task.demonstrate(p, 0)) for p in problems]
     return prompts, fmean(len(e.ids) for e in demos) - fmean(len(p) for p in prompts)
 
 
+def _demonstrates(bench: Bench) -> bool:
+    """Whether there are worked solutions that this model could be shown."""
+    return isinstance(bench.task, Demonstrates) and chat.thinks(bench.tokenizer)
+
+
+def _share(model: Transformer) -> float:
+    """How much of the usual the timing of this model may take."""
+    return min(1.0, TIMED_FLOPS / (TIMED_TOKENS * cost.training_flops(model.spec, TIMED_LENGTH)))
+
+
 def _time_training(bench: Bench, model: Transformer, dtype: torch.dtype) -> float:
     learner = Learner(model, OptimizerSection(), TIMED_STEPS, dtype)
-    make = _timed_examples(bench)
+    make, tokens_each = _timed_examples(bench), max(LEAST_TOKENS, int(_share(model) * TIMED_TOKENS))
     seconds, tokens = 0.0, 0
     for number in range(TIMED_STEPS):
         start = time.perf_counter()
-        batch = data.pack(data.fill(make, f"timing/{number}", TIMED_TOKENS))
+        batch = data.pack(data.fill(make, f"timing/{number}", tokens_each))
         out = supervised_loss(model, batch, SupervisedWeights(mtp=0.1), dtype)
         learner.backward(out.total, out.routings)
         learner.update(number)
@@ -90,7 +107,7 @@ def _time_training(bench: Bench, model: Transformer, dtype: torch.dtype) -> floa
 
 
 def _timed_examples(bench: Bench) -> data.ExampleAt:
-    if isinstance(bench.task, Demonstrates):
+    if _demonstrates(bench):
         return data.demonstrations(bench.problems, SftStage(steps=1), bench.tokenizer)
     return lambda key: chat.document(bench.tokenizer, bench.problems.at(key).prompt * 8)
 
@@ -99,6 +116,7 @@ def _time_sampling(bench: Bench, model: Transformer, prompts: list[list[int]]) -
     engine = bench.engine(model)
     params = SamplingParams(thinking_budget=TIMED_LENGTH, answer_tokens=8, max_tokens=TIMED_LENGTH)
     engine.generate(prompts[:8], params)
+    prompts = prompts[: max(LEAST_SAMPLES, int(_share(model) * len(prompts)))]
     start = time.perf_counter()
     samples = engine.generate(prompts, params)
     return sum(len(c.token_ids) for group in samples for c in group) / (time.perf_counter() - start)
@@ -107,7 +125,7 @@ def _time_sampling(bench: Bench, model: Transformer, prompts: list[list[int]]) -
 def _line(recipe: Recipe, stage: Stage, spec: ModelSpec, rates: Rates) -> StageBill:
     with_mtp = getattr(stage, "mtp_weight", 0.0) > 0
     context = int(rates.prompt + rates.completion / 2)
-    trained = cost.training_flops(spec, context, mtp=with_mtp)
+    trained = cost.training_flops(spec, context, mtp=with_mtp, frozen=recipe.lora is not None)
     sampled = cost.decode_flops(spec, context)
     kinds = [
         bill.work_from_rate(trained_tokens(stage, rates), trained, _training_rate(stage, rates)),

@@ -1,10 +1,10 @@
 """A recipe from its first stage to its bill: stages in order, each resumable, each judged on the same fresh problems.
 
     runs/<run>/recipe.toml            the recipe with every default in place
-               run.json               what is done so far: outcomes, bill, machine, versions stages/<stage>/
-               checkpoints, metrics.jsonl, rollouts.jsonl (where it samples), model/ evaluation.json        accuracy
-               over budgets and votes of the final model, one solved and one failed trace model/                 the
-               final model folder
+               run.json               what is done so far: outcomes, bill, machine, versions
+               stages/<stage>/        checkpoints, metrics.jsonl, rollouts.jsonl (where it samples), model/ or adapter/
+               evaluation.json        accuracy over budgets and votes of the final model, two traces
+               model/                 the final model folder; with a `lora` section adapter/ beside it (origin.py)
 
 run.json is rewritten whole after each stage, so a kill between stages loses nothing. Not covered: the report
 (bench/report.py), choosing the run's folder (cli).
@@ -25,21 +25,23 @@ from typing import Any, Protocol
 import torch
 
 from raison import __version__, hardware
-from raison.config import GrpoStage, PretrainStage, Recipe, Stage, dump
+from raison.config import DistillStage, GrpoStage, PretrainStage, Recipe, Stage, dump
 from raison.errors import UserError
 from raison.files import write_atomic
+from raison.hardware import release_memory
 from raison.metrics import Sink
 from raison.model import cost
 from raison.model.spec import ModelSpec
-from raison.model.transformer import Transformer, initialise
+from raison.model.transformer import Transformer
 from raison.records import Problem
 from raison.tasks.catalog import load_task
 from raison.tasks.task import checker_id
-from raison.text.tokenizer import Tokenizer
+from raison.text import chat
 from raison.think.measure import Attempt, Measurement, held_out_problems, measure, over_budgets, over_votes
 from raison.train import bill
 from raison.train.bill import Bill, StageBill
 from raison.train.loop import Loop, LoopSettings, StopRequest, Totals
+from raison.train.origin import Origin
 from raison.train.predict import predict
 from raison.train.stages import Bench, new_learner, prepare
 from raison.weights import folder as model_folder
@@ -65,11 +67,11 @@ class StageOutcome:
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A stage with what it starts from (None = random weights) and the shape it trains."""
+    """A stage with the one that it starts from, if any, and the shape it trains; None = that of a loaded model."""
 
     stage: Stage
     parent: Stage | None
-    spec: ModelSpec
+    spec: ModelSpec | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +117,11 @@ class Run:
         self.recipe, self.folder, self.watch = recipe, folder, watch
         self.plan = expand(recipe)
         self.state: dict[str, Any] = _read_state(folder) if resume else {}
-        self.bench = Bench(recipe, folder, Tokenizer.build(), load_task(recipe.task.name, False, recipe.task.checker))
-        self.held_out = load_task(recipe.task.name, True, recipe.task.checker)
-        self._check_vocabulary()
+        self.origin = Origin(recipe, folder)
+        for note in self.origin.notes:
+            watch.note(note)
+        task, self.held_out = (load_task(recipe.task.name, side, recipe.task.checker) for side in (False, True))
+        self.bench = Bench(recipe, folder, self.origin.tokenizer, task)
 
     def go(self) -> RunResult:
         self._begin()
@@ -136,13 +140,14 @@ class Run:
     def bill(self) -> Bill:
         actual = [_bill_line(StageOutcome(**row), self.recipe) for row in self._outcomes().values()]
         predicted = [StageBill(**row) for row in self.state.get("predicted", [])]
-        return Bill(tuple(predicted), bill.with_points(actual))
+        return Bill(tuple(predicted), bill.with_points(actual, start_of(self.plan)))
 
     def _begin(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         if not self.state:
             write_atomic(self.folder / "recipe.toml", dump(self.recipe).encode())
-            predicted = predict(self.bench, [(planned.stage, planned.spec) for planned in self.plan])
+            lines = [(planned.stage, planned.spec or self.origin.spec) for planned in self.plan]
+            predicted = predict(self.bench, lines, self.origin.fresh)
             self.state = {
                 "recipe": self.recipe.name, "seed": self.recipe.seed, "task": self.recipe.task.name,
                 "checker": checker_id(self.bench.task), "started": _now(), "versions": _versions(),
@@ -164,26 +169,29 @@ class Run:
         step = prepare(self.bench, stage, loop)
         totals = loop.run(step, [self.watch.sink(stage.name)], stop)
         outcome = self._judge(stage, loop.learner.model, totals)
-        model_folder.save(place / "model", loop.learner.model, self.bench.tokenizer, self._provenance(outcome))
+        self.origin.keep(stage, loop.learner.model, self._provenance(outcome))
         self.state["outcomes"][stage.name] = asdict(outcome)
         self._save()
-        shutil.rmtree(place / "checkpoints", ignore_errors=True)  # the model folder has taken their place
+        shutil.rmtree(place / "checkpoints", ignore_errors=True)  # what was kept has taken their place
         self.watch.stage_done(outcome)
+        del loop, step
+        release_memory()
 
     def _weights(self, planned: Planned) -> Transformer:
         if planned.parent is None:
-            return initialise(Transformer(planned.spec), self.recipe.seed)
-        return model_folder.load(self.bench.stage_folder(planned.parent.name) / "model").model
+            return self.origin.fresh(planned.spec or self.origin.spec, planned.stage)
+        return self.origin.of_stage(planned.parent)
 
     def _judge(self, stage: Stage, model: Transformer, totals: Totals) -> StageOutcome:
         start = time.perf_counter()
         found = None if isinstance(stage, PretrainStage) else self._measure(model, self._problems())[0]
         return StageOutcome(
             stage=stage.name, kind=stage.kind, control=isinstance(stage, GrpoStage) and stage.reward == "random",
-            steps=stage.steps, tokens=totals.tokens, flops=stage_flops(stage, totals, model.spec),
+            steps=stage.steps, tokens=totals.tokens,
+            flops=stage_flops(stage, totals, model.spec, self.recipe.lora is not None),
             seconds=totals.seconds + time.perf_counter() - start,
             accuracy=None if found is None else asdict(found.pass_at_1),
-            thinking_tokens=None if found is None else found.thinking_tokens,
+            thinking_tokens=None if found is None or not self._thinks else found.thinking_tokens,
         )  # fmt: skip
 
     def _measure(
@@ -197,7 +205,7 @@ class Run:
         return held_out_problems(self.held_out, e.level, e.problems, e.seed)
 
     def _finish(self) -> None:
-        model = model_folder.load(self.bench.stage_folder(self.recipe.final_stage) / "model").model
+        model = self.origin.final(self.recipe.stage(self.recipe.final_stage))
         self.watch.note("measuring the final model over budgets and votes")
         evaluation = self._evaluate(model)
         write_atomic(self.folder / "evaluation.json", json.dumps(evaluation, indent=1).encode())
@@ -209,9 +217,8 @@ class Run:
     def _evaluate(self, model: Transformer) -> dict[str, Any]:
         e = self.recipe.evaluation
         problems = self._problems()
-        budgets = over_budgets(
-            self.bench.engine(model), self.held_out, problems, (0, *e.budgets), e.temperature, e.seed
-        )
+        at = (0, *e.budgets) if self._thinks else e.budgets
+        budgets = over_budgets(self.bench.engine(model), self.held_out, problems, at, e.temperature, e.seed)
         best, attempts = self._measure(model, problems, samples=max(e.votes))
         return {
             "problems": len(problems), "level": e.level, "temperature": e.temperature,
@@ -223,14 +230,12 @@ class Run:
 
     def _provenance(self, outcome: StageOutcome) -> dict[str, Any]:
         keys = ("recipe", "seed", "task", "checker", "commit", "versions")
-        return {key: self.state[key] for key in keys} | {"outcome": asdict(outcome)}
+        base = {"base": self.origin.base} if self.origin.base else {}
+        return {key: self.state[key] for key in keys} | base | {"outcome": asdict(outcome)}
 
-    def _check_vocabulary(self) -> None:
-        have, needed = self.recipe.model.vocab_size, self.bench.tokenizer.size
-        if have < needed:
-            raise UserError(
-                f"vocab_size is {have}, but the tokenizer has {needed} tokens; raise it to {needed} or more"
-            )
+    @property
+    def _thinks(self) -> bool:
+        return chat.thinks(self.bench.tokenizer)
 
     def _outcomes(self) -> dict[str, dict[str, Any]]:
         found: dict[str, dict[str, Any]] = self.state["outcomes"]
@@ -241,10 +246,15 @@ class Run:
         write_atomic(self.folder / "run.json", json.dumps(self.state, indent=1).encode())
 
 
-def stage_flops(stage: Stage, totals: Totals, spec: ModelSpec) -> float:
+def stage_flops(stage: Stage, totals: Totals, spec: ModelSpec, frozen: bool = False) -> float:
     """Operations of the tokens that were trained and sampled; attention at a typical length, for documents differ."""
-    training = cost.training_flops(spec, TYPICAL_CONTEXT, mtp=getattr(stage, "mtp_weight", 0.0) > 0)
+    training = cost.training_flops(spec, TYPICAL_CONTEXT, mtp=getattr(stage, "mtp_weight", 0.0) > 0, frozen=frozen)
     return totals.trained * training + totals.sampled * cost.decode_flops(spec, TYPICAL_CONTEXT)
+
+
+def start_of(plan: Sequence[Planned]) -> dict[str, str]:
+    """Stage -> the stage whose weights it goes on from; a student begins with none."""
+    return {p.stage.name: p.parent.name for p in plan if p.parent is not None and not isinstance(p.stage, DistillStage)}
 
 
 def _bill_line(outcome: StageOutcome, recipe: Recipe) -> StageBill:

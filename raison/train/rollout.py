@@ -18,14 +18,13 @@ from typing import Any
 
 from raison.config import GrpoStage
 from raison.engine.engine import Engine
-from raison.engine.sequence import SamplingParams
 from raison.errors import CheckpointError
 from raison.records import Completion, Problem, Rollout, Verdict
 from raison.text import chat
+from raison.think.budget import sampling
 from raison.train.credit import DEAD_RANGE, overlong_penalty
 from raison.train.data import Problems, seed_of
 
-ANSWER_TOKENS = 32
 LOGPROB_DIGITS = 4
 """Digits kept in the log: the file is for selection and audit, not for training."""
 
@@ -53,24 +52,13 @@ class Round:
         return [r for group in self.groups for r in group.rollouts]
 
 
-def completion_limit(budget: int) -> int:
-    """Most tokens of a completion: the thoughts, the closing tag and the answer."""
-    return budget + 1 + ANSWER_TOKENS
-
-
-def sampling(budget: int, temperature: float, seed: int) -> SamplingParams:
-    """Unfiltered sampling: top-k or top-p would bias the importance ratio by the mass they cut."""
-    return SamplingParams(
-        temperature=temperature, thinking_budget=budget, answer_tokens=ANSWER_TOKENS,
-        max_tokens=completion_limit(budget), seed=seed,
-    )  # fmt: skip
-
-
 class Sampler:
     """Draws rounds from one policy through the engine."""
 
     def __init__(self, engine: Engine, problems: Problems, stage: GrpoStage, seed: int) -> None:
         self.engine, self.problems, self.stage, self.seed = engine, problems, stage, seed
+        self.thinks = chat.thinks(engine.tokenizer)
+        """Whether budgets are of thinking; else of the whole answer, which is then what is judged."""
 
     def draw(self, step: int) -> Round:
         """The round of `step`: `stage.problems` groups, and fresh ones for those that are dead."""
@@ -87,7 +75,7 @@ class Sampler:
         keys = [f"{self.seed}/{self.stage.name}/{step}/{refill}/{i}" for i in range(count)]
         problems = [self.problems.at(key) for key in keys]
         prompts = [chat.prompt_ids(self.engine.tokenizer, p.prompt) for p in problems]
-        params = [sampling(self.stage.budget, self.stage.temperature, seed_of(key)) for key in keys]
+        params = [sampling(self.stage.budget, self.stage.temperature, seed_of(key), self.thinks) for key in keys]
         samples = self.engine.generate(prompts, params, n=self.stage.group_size)
         return [
             Group(tuple(self._rollout(p, prompt, c, step, first + i, key) for c in group))
@@ -99,20 +87,20 @@ class Sampler:
         return Rollout(
             problem=p, group=group, step=step, policy=f"{self.stage.name}@{step}", prompt_ids=tuple(prompt),
             completion_ids=c.token_ids, logprobs=c.logprobs, verdict=verdict,
-            reward=reward_of(verdict, c, self.stage, key), thinking_tokens=c.thinking_tokens,
+            reward=reward_of(verdict, c, self.stage, key, self.thinks), thinking_tokens=c.thinking_tokens,
             truncated=c.forced_close or c.finish_reason == "length", seed=c.seed,
         )  # fmt: skip
 
 
-def reward_of(verdict: Verdict, completion: Completion, stage: GrpoStage, key: str) -> float:
+def reward_of(verdict: Verdict, completion: Completion, stage: GrpoStage, key: str, thinks: bool = True) -> float:
     """What training uses: the verdict, less what the stage takes for length; a coin in the control."""
     if stage.reward == "random":
         return float(random.Random(f"coin/{key}/{completion.seed}").random() < 0.5)
-    reward = verdict.reward
+    reward, used = verdict.reward, completion.thinking_tokens if thinks else completion.answer_tokens
     if verdict.correct:
-        reward -= stage.length_penalty * completion.thinking_tokens / max(stage.budget, 1)
+        reward -= stage.length_penalty * used / max(stage.budget, 1)
     if stage.overlong_penalty:
-        penalty = overlong_penalty(completion.thinking_tokens, stage.budget, stage.overlong_cache)
+        penalty = overlong_penalty(used, stage.budget, stage.overlong_cache)
         reward += stage.overlong_penalty * penalty
     return reward
 

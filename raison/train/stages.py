@@ -15,11 +15,13 @@ from raison.config import DistillStage, GrpoStage, PretrainStage, Recipe, Reject
 from raison.engine.engine import Engine, EngineSettings
 from raison.errors import UserError
 from raison.model.transformer import Transformer
+from raison.reasoner import cache_that_fits
 from raison.tasks.catalog import load_task
 from raison.tasks.task import Task
 from raison.text.chat import Example
 from raison.text.tokenizer import Tokenizer
 from raison.train import data, distill
+from raison.train.conversations import read_conversations
 from raison.train.data import ExampleAt, Problems
 from raison.train.grpo import GrpoStep
 from raison.train.learner import Learner
@@ -60,7 +62,8 @@ class Bench:
 
     def engine(self, model: Transformer) -> Engine:
         """Samples in fp32: what native code runs fastest, and what no rounded router score can mislead."""
-        return Engine(model, self.tokenizer, EngineSettings(cache_tokens=CACHE_TOKENS, max_batch=MAX_BATCH))
+        tokens = min(CACHE_TOKENS, cache_that_fits(model.spec))
+        return Engine(model, self.tokenizer, EngineSettings(cache_tokens=tokens, max_batch=MAX_BATCH))
 
 
 def new_learner(bench: Bench, stage: Stage, model: Transformer) -> Learner:
@@ -74,13 +77,21 @@ def prepare(bench: Bench, stage: Stage, loop: Loop) -> StepFunction:
     if isinstance(stage, PretrainStage):
         return _pretrain(bench, stage, loop.learner)
     if isinstance(stage, SftStage):
-        make = data.demonstrations(bench.problems, stage, bench.tokenizer)
-        return _supervised(bench, stage, loop.learner, make, SupervisedWeights(stage.mtp_weight))
+        return _sft(bench, stage, loop.learner)
     if isinstance(stage, GrpoStage):
         return _grpo(bench, stage, loop)
     if isinstance(stage, RejectStage):
         return _reject(bench, stage, loop.learner)
     return _distill(bench, stage, loop.learner)
+
+
+def _sft(bench: Bench, stage: SftStage, learner: Learner) -> StepFunction:
+    if stage.chat:
+        longest = learner.model.spec.max_position_embeddings
+        make = data.from_list(read_conversations(Path(stage.chat), bench.tokenizer, longest))
+    else:
+        make = data.demonstrations(bench.problems, stage, bench.tokenizer)
+    return _supervised(bench, stage, learner, make, SupervisedWeights(stage.mtp_weight))
 
 
 def _pretrain(bench: Bench, stage: PretrainStage, learner: Learner) -> StepFunction:

@@ -6,17 +6,14 @@
     tokenizer.json          the vocabulary; with tokenizer_config.json and chat_template.jinja, which transformers needs
     raison.json             provenance: whatever the caller tells of how the model was made, and the weights' SHA-256
 
-A save writes a hidden sibling, forces it to disk and renames it; a reader finds the old folder or the new one, also
-after a crash between the two renames. Files in a replaced folder that are not listed above are carried over. Nothing is
-ever unpickled. Not covered: writing weights into several files, two processes that save one folder at once.
+A save replaces the folder as a whole (files.py). Files in a replaced folder that are not listed above are carried over.
+Nothing is ever unpickled. Not covered: writing weights into several files.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +23,7 @@ import safetensors.torch
 import torch
 
 from raison.errors import CheckpointError, UserError
+from raison.files import finish_interrupted, replace_folder, standing
 from raison.hardware import available_memory
 from raison.model import cost
 from raison.model.spec import ModelSpec
@@ -38,7 +36,6 @@ from raison.weights.shards import open_tensors
 from raison.weights.vocabulary_files import CHAT, GENERATION, TOKENIZER_CONFIG, VOCABULARY, load_tokenizer, read_json
 
 CONFIG, WEIGHTS, PROVENANCE = "config.json", "model.safetensors", "raison.json"
-OURS = (CONFIG, WEIGHTS, VOCABULARY, PROVENANCE, GENERATION, TOKENIZER_CONFIG, CHAT)
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 FORMAT = 1
 
@@ -70,17 +67,9 @@ def save(
     """
     folder = folder.resolve()
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        _finish_interrupted(folder)
+        finish_interrupted(folder)
         _refuse_strangers(folder)
-        temporary = _sibling(folder, "saving")
-        try:
-            _write(temporary, _contents(model, tokenizer, provenance, dtype))
-            _carry_over(folder, temporary)
-            _sync(temporary)
-            _swap(folder, temporary)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+        replace_folder(folder, _contents(model, tokenizer, provenance, dtype))
     except OSError as error:
         raise UserError(
             f"the model could not be saved in {folder}: {error.strerror or error}. What was there before is intact; "
@@ -160,51 +149,6 @@ def _tokenizer_config(spec: ModelSpec, tokenizer: Tokenizer) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _write(temporary: Path, contents: Mapping[str, bytes]) -> None:
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
-    for name, data in contents.items():
-        with (temporary / name).open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-
-
-def _carry_over(folder: Path, temporary: Path) -> None:
-    """What people have laid beside the model stays there."""
-    for path in folder.iterdir() if folder.exists() else ():
-        if path.name not in OURS:
-            if path.is_dir():
-                shutil.copytree(path, temporary / path.name, symlinks=True)
-            else:
-                shutil.copy2(path, temporary / path.name, follow_symlinks=False)
-
-
-def _swap(folder: Path, temporary: Path) -> None:
-    """A folder cannot be renamed over another one: the old one steps aside, and back when the new one fails."""
-    aside = _sibling(folder, "replaced")
-    if folder.exists():
-        folder.rename(aside)
-    try:
-        temporary.rename(folder)
-    except BaseException:
-        if aside.exists():
-            aside.rename(folder)
-        raise
-    _sync(folder.parent)
-    shutil.rmtree(aside, ignore_errors=True)
-
-
-def _finish_interrupted(folder: Path) -> None:
-    """After a crash within `_swap`: the old folder comes back, or goes for good if the new one is in its place."""
-    aside = _sibling(folder, "replaced")
-    if aside.exists():
-        if folder.exists():
-            shutil.rmtree(aside)
-        else:
-            aside.rename(folder)
-
-
 def _refuse_strangers(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file; a model is saved as a folder, choose another name")
@@ -213,26 +157,10 @@ def _refuse_strangers(folder: Path) -> None:
 
 
 def _readable(folder: Path) -> Path:
-    """The folder itself, or the one that stepped aside when a crash came before its successor stood in its place."""
-    aside = _sibling(folder, "replaced")
-    if folder.is_dir():
-        return folder
-    if aside.is_dir():
-        return aside
-    raise CheckpointError(f"there is no model folder {folder}")
-
-
-def _sibling(folder: Path, purpose: str) -> Path:
-    return folder.with_name(f".{folder.name}.{purpose}")
-
-
-def _sync(folder: Path) -> None:
-    """Make names in `folder` survive a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    found = standing(folder)
+    if found is None:
+        raise CheckpointError(f"there is no model folder {folder}")
+    return found
 
 
 def _compare(path: Path, about: Mapping[str, Any]) -> None:

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from raison.errors import CheckpointError
 from raison.model.layers import Linear
-from raison.model.moe import Experts, PackedExpert
+from raison.model.lora import adapters
+from raison.model.moe import PARTS, Experts, PackedExpert
 from raison.model.packed import PackedMatrix, Scratch
 from raison.model.spec import ModelSpec
 from raison.model.transformer import Transformer
@@ -29,11 +30,9 @@ LISTED = 8
 COMPARED_ROWS = 4096
 
 
-PARTS = ("gate_proj", "up_proj", "down_proj")
-
-
 def named_views(model: Transformer) -> Iterator[tuple[str, Tensor]]:
     """Every tensor of `model` under its published name, once. They are views: copying into one changes the model."""
+    assert not adapters(model), "adapters have no place among a model's own weights; merge them first"
     layers = model.spec.num_hidden_layers
     for name, tensor in model.state_dict().items():
         published = _published_name(name, layers)

@@ -43,7 +43,7 @@ def make_run(folder: Path, finished: bool = True) -> Path:
         "recipe": "quick", "seed": 0, "task": "countdown", "checker": "countdown@1",
         "started": "2026-01-01T12:00:00+0000",
         "versions": {"python": "3.11.7", "torch": "2.13.0", "raison": "0.1.0"}, "commit": "abc123", "machine": MACHINE,
-        "outcomes": outcomes, "bill": Bill(tuple(predicted), with_points(actual)).to_json(),
+        "outcomes": outcomes, "bill": Bill(tuple(predicted), with_points(actual, {})).to_json(),
     }  # fmt: skip
     if finished:
         state |= {"ended": "2026-01-01T12:40:00+0000", "evaluation": _evaluation()}

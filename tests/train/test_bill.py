@@ -55,9 +55,11 @@ def test_a_rate_of_nothing_is_refused(rate: float) -> None:
 
 def test_points_are_hundredths_gained_over_the_last_evaluated_stage() -> None:
     unmeasured = replace(STAGES[1], stage="between", accuracy=None)
-    priced = bills.with_points((STAGES[0], unmeasured, *STAGES[1:]))
+    control = replace(STAGES[2], stage="control", accuracy=0.0)
+    starts = {"between": "pretrain", "cold start": "between", "GRPO": "cold start", "control": "cold start"}
+    priced = bills.with_points((STAGES[0], unmeasured, *STAGES[1:], control), starts)
     costs = {stage.stage: stage.usd_per_point for stage in priced}
-    assert costs["pretrain"] is costs["between"] is costs["distil"] is None
+    assert costs["pretrain"] is costs["between"] is costs["distil"] is costs["control"] is None
     assert costs["cold start"] == pytest.approx(STAGES[1].usd / 59)
     assert costs["GRPO"] == pytest.approx(STAGES[2].usd / 31)
 
@@ -70,7 +72,7 @@ def test_ratios_compare_only_what_ran() -> None:
 
 
 def test_table_and_json_say_the_same() -> None:
-    bill = bills.Bill(predicted=STAGES, actual=bills.with_points(STAGES))
+    bill = bills.Bill(predicted=STAGES, actual=bills.with_points(STAGES, {"cold start": "pretrain"}))
     out = io.StringIO()
     Console(file=out, width=120).print(bills.table(bill))
     rows = {row[:18].strip(): row[18:].split() for row in out.getvalue().splitlines()}

@@ -77,7 +77,5 @@ def test_a_scale_that_does_not_fit_is_named(tmp_path: Path) -> None:
     tensors = load_file(tmp_path / "m/model.safetensors")
     name = "model.layers.0.self_attn.o_proj.weight_scale_inv"
     save_file({**tensors, name: torch.ones(1, 3)}, tmp_path / "m/model.safetensors")
-    with pytest.raises(
-        CheckpointError, match=r"0\.self_attn\.o_proj\.weight: an FP8 weight of .* needs fp32"
-    ):
+    with pytest.raises(CheckpointError, match=r"0\.self_attn\.o_proj\.weight: an FP8 weight of .* needs fp32"):
         folder.load(tmp_path / "m")

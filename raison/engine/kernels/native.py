@@ -24,9 +24,9 @@ from torch import Tensor
 
 from raison import hardware
 from raison.engine.slots import Ints
-from raison.model.layers import SwiGLU
+from raison.model.layers import Linear, SwiGLU
 from raison.model.mla import MultiHeadLatentAttention
-from raison.model.moe import MixtureOfExperts
+from raison.model.moe import Experts, MixtureOfExperts
 from raison.model.rope import rotation
 from raison.model.spec import ModelSpec
 from raison.model.transformer import Block, Transformer
@@ -35,6 +35,7 @@ VARIANTS = {"avx512": ("avx512f", "avx512dq", "avx512bw", "avx512vl"), "avx2": (
 """Library suffix -> the instruction sets it needs, the better first."""
 PACKED_BYTES = 2 * 2**30
 """Packing copies the weights; a model larger than this runs on PyTorch, from its own."""
+FP32 = torch.float32
 POINTER = ctypes.c_void_p
 LANES = 16
 """Rows of logits end at a whole vector of the widest variant."""
@@ -132,14 +133,16 @@ def why_not(model: Transformer) -> str | None:
         return library().why
     if not model.spec.is_latent or model.spec.topk_method != "noaux_tc":
         return "native code has latent attention and DeepSeek-V3's router only"
-    if any(t.dtype != torch.float32 or t.device.type != "cpu" for t in weights_of(model)):
+    if any(isinstance(m, Linear | Experts) and m.packed for m in model.modules()):
+        return "packed weights are expanded one at a time"
+    if any(p.dtype != torch.float32 or p.device.type != "cpu" for p in model.parameters()):
         return "the weights are not all fp32 on the CPU"
-    size = sum(t.numel() * 4 for t in weights_of(model))
+    size = sum(p.numel() * 4 for p in model.parameters())
     return f"{size / 2**30:.1f} GiB of weights are too many to pack" if size > PACKED_BYTES else None
 
 
 def weights_of(model: Transformer) -> Iterator[Tensor]:
-    """Every weight in the order in which step.cpp's Model::pack reads them."""
+    """Every weight in the order in which step.cpp's Model::pack reads them, adapters folded in."""
     yield model.embed_tokens
     for block in model.layers:
         assert isinstance(block, Block)
@@ -154,22 +157,22 @@ def weights_of(model: Transformer) -> Iterator[Tensor]:
 
 def _attention(attention: MultiHeadLatentAttention) -> Iterator[Tensor]:
     if attention.spec.q_lora_rank is None:
-        yield attention.q_proj.weight
+        yield attention.q_proj.matrix(FP32)
     else:
-        yield from (attention.q_a_proj.weight, attention.q_a_layernorm.weight, attention.q_b_proj.weight)
-    yield from (attention.kv_a_proj_with_mqa.weight, attention.kv_a_layernorm.weight)
-    yield from (attention.kv_b_proj.weight, attention.o_proj.weight)
+        yield from (attention.q_a_proj.matrix(FP32), attention.q_a_layernorm.weight, attention.q_b_proj.matrix(FP32))
+    yield from (attention.kv_a_proj_with_mqa.matrix(FP32), attention.kv_a_layernorm.weight)
+    yield from (attention.kv_b_proj.matrix(FP32), attention.o_proj.matrix(FP32))
 
 
 def _dense(swiglu: torch.nn.Module) -> Iterator[Tensor]:
     assert isinstance(swiglu, SwiGLU)
-    yield from (swiglu.gate_proj.weight, swiglu.up_proj.weight, swiglu.down_proj.weight)
+    yield from (part.matrix(FP32) for part in (swiglu.gate_proj, swiglu.up_proj, swiglu.down_proj))
 
 
 def _mixture(mixture: MixtureOfExperts) -> Iterator[Tensor]:
     assert mixture.gate.bias is not None
     yield from (mixture.gate.weight, mixture.gate.bias)
-    yield from (mixture.experts.gate_up_proj, mixture.experts.down_proj)
+    yield from mixture.experts.matrices(FP32)
     if mixture.shared_experts is not None:
         yield from _dense(mixture.shared_experts)
 
@@ -215,6 +218,7 @@ class NativeStep:
         if hasattr(self, "_handle"):
             self._library.raison_free(self._handle)
 
+    @torch.no_grad()
     def refresh(self) -> None:
         """Take over the model's weights as they are now."""
         self._weights = [weight.detach().contiguous() for weight in weights_of(self._model)]
