@@ -63,17 +63,17 @@ class Layout:
 
 
 def _buckets(lengths: Sequence[int], max_waste: float) -> list[Bucket]:
-    buckets, first, start = [], 0, 0
-    for last in range(1, len(lengths) + 1):
-        if last == len(lengths) or _waste(lengths[first : last + 1]) > max_waste:
-            run = lengths[first:last]
-            buckets.append(_bucket(start, run))
-            first, start = last, start + sum(run)
+    """Runs that end before padding exceeds `max_waste` of them."""
+    buckets, first, start, tokens, longest = [], 0, 0, 0, 0
+    for place, length in enumerate(lengths):
+        padded = (place - first + 1) * max(longest, length)
+        if place > first and 1 - (tokens + length) / padded > max_waste:
+            buckets.append(_bucket(start, lengths[first:place]))
+            first, start, tokens, longest = place, start + tokens, 0, 0
+        tokens, longest = tokens + length, max(longest, length)
+    if lengths:
+        buckets.append(_bucket(start, lengths[first:]))
     return buckets
-
-
-def _waste(run: Sequence[int]) -> float:
-    return 1.0 - sum(run) / (len(run) * max(run))
 
 
 def _bucket(start: int, run: Sequence[int]) -> Bucket:
