@@ -50,7 +50,7 @@ def replace_folder(folder: Path, contents: Mapping[str, bytes]) -> None:
     try:
         _write(temporary, contents)
         _carry_over(folder, temporary, contents)
-        _sync(temporary)
+        sync_folder(temporary)
         _swap(folder, temporary)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -75,10 +75,7 @@ def _write(temporary: Path, contents: Mapping[str, bytes]) -> None:
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     for name, data in contents.items():
-        with (temporary / name).open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        write_synced(temporary / name, data)
 
 
 def _carry_over(folder: Path, temporary: Path, contents: Mapping[str, bytes]) -> None:
@@ -102,7 +99,7 @@ def _swap(folder: Path, temporary: Path) -> None:
         if aside.exists():
             aside.rename(folder)
         raise
-    _sync(folder.parent)
+    sync_folder(folder.parent)
     shutil.rmtree(aside, ignore_errors=True)
 
 
@@ -110,8 +107,16 @@ def _sibling(folder: Path, purpose: str) -> Path:
     return folder.with_name(f".{folder.name}.{purpose}")
 
 
-def _sync(folder: Path) -> None:
-    """Make names in `folder` survive a power cut."""
+def write_synced(path: Path, data: bytes) -> None:
+    """Write a file and force it to disk; not atomic."""
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames and new names in `folder` survive a power cut."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -16,7 +16,7 @@ from typing import Any
 from rich.console import Console
 
 from raison.cli.output import console_for, visible
-from raison.cli.session import Asking, fresh_seed, parsing, prepare, solve, task_name
+from raison.cli.session import Asking, each_line, fresh_seed, parsing, prepare, solve, task_name
 from raison.cli.talk import Talk
 from raison.errors import UserError, nearest
 from raison.reasoner import Reasoner, load
@@ -63,20 +63,7 @@ class Chat:
 
     def run(self) -> None:
         """Until /quit, the end of input, or ^C at the prompt."""
-        while True:
-            try:
-                line = input("\n> " if sys.stdin.isatty() else "").strip()
-            except (EOFError, KeyboardInterrupt):
-                self.console.print()
-                return
-            if line in ("/quit", "/q", "/exit"):
-                return
-            try:
-                self.take(line)
-            except UserError as error:
-                self.console.print(f"  {visible(str(error))}", markup=False, soft_wrap=True)
-            except KeyboardInterrupt:
-                self.console.print("  stopped")
+        each_line(self.console, self.take)
 
     def take(self, line: str) -> None:
         """One line: a setting, or a problem to solve. Raises UserError for what is neither."""

@@ -9,6 +9,7 @@ import os
 import secrets
 import shutil
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -60,6 +61,27 @@ class Asking:
 def fresh_seed(given: int | None) -> int:
     """The seed that was asked for, or one that nobody knows."""
     return secrets.randbelow(2**31) if given is None else given
+
+
+def each_line(console: Console, take: Callable[[str], None]) -> None:
+    """What is typed or piped in, line by line, until /quit, the end of input, or ^C at the prompt.
+
+    A UserError of `take` is shown and the next line read; so is ^C while it works.
+    """
+    while True:
+        try:
+            line = input("\n> " if sys.stdin.isatty() else "").strip()
+        except (EOFError, KeyboardInterrupt):
+            console.print()
+            return
+        if line in ("/quit", "/q", "/exit"):
+            return
+        try:
+            take(line)
+        except UserError as error:
+            console.print(f"  {visible(str(error))}", markup=False, soft_wrap=True)
+        except KeyboardInterrupt:
+            console.print("  stopped")
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from raison.cli.output import visible
-from raison.cli.session import Asking
-from raison.errors import UserError
+from raison.cli.session import Asking, each_line
 from raison.reasoner import Reasoner
 from raison.records import Completion
 from raison.text.chat import Turn
@@ -30,27 +29,18 @@ class Talk:
         """Until /quit, the end of input, or ^C at the prompt."""
         if sys.stdin.isatty():
             self.console.print("  /new forgets what was said, /quit or ^D leaves", markup=False)
-        while True:
-            try:
-                line = input("\n> " if sys.stdin.isatty() else "").strip()
-            except (EOFError, KeyboardInterrupt):
-                self.console.print()
-                return
-            if line in ("/quit", "/q", "/exit"):
-                return
-            try:
-                self.take(line)
-            except UserError as error:
-                self.console.print(f"  {visible(str(error))}", markup=False, soft_wrap=True)
-            except KeyboardInterrupt:
-                self.console.print("\n  stopped")
+        each_line(self.console, self.take)
 
     def take(self, line: str) -> None:
         """One line: /new, or something to be answered."""
         if line == "/new":
             self.history.clear()
         elif line:
-            answer = self._answer(line)
+            try:
+                answer = self._answer(line)
+            except KeyboardInterrupt:
+                self.console.print()  # it stopped in the middle of a line
+                raise
             self.history += [Turn("user", line), Turn("assistant", answer.answer)]
             self.asking = self.asking.next()
 

@@ -19,9 +19,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tokenizers import Tokenizer as Backend
+
 from raison.errors import UserError
 from raison.records import Demonstration
-from raison.text.tokenizer import ASSISTANT, BOS, THINK_CLOSE, THINK_OPEN, USER, Tokenizer
+from raison.text.tokenizer import ASSISTANT, BOS, FORMAT, THINK_CLOSE, THINK_OPEN, USER, Tokenizer
 
 TEMPLATE = (
     "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'user' %}{{ '<｜User｜>' + m['content'] }}"
@@ -46,6 +48,11 @@ class Example:
 
     ids: list[int]
     mask: list[int]
+
+
+def is_ours(backend: Backend, template: object) -> bool:
+    """Whether a vocabulary speaks our format: its template is ours, or it has none but knows every token of it."""
+    return template in (None, TEMPLATE) and all(backend.token_to_id(token) is not None for token in FORMAT)
 
 
 def prompt_ids(tokenizer: Tokenizer, question: str, history: Sequence[Turn] = ()) -> list[int]:

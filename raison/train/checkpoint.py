@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shutil
 from collections.abc import Mapping
@@ -29,6 +28,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from raison.errors import CheckpointError, UserError
+from raison.files import sync_folder, write_synced
 
 MODEL_FILE, STATE_FILE, INDEX_FILE = "model.safetensors", "state.safetensors", "state.json"
 OPTIMIZER_PREFIX, RANDOM_STATE = "optimizer.", "random.torch"
@@ -74,7 +74,7 @@ def save(
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
-        _sync(folder)
+        sync_folder(folder)
         _prune(folder)
     except OSError as error:
         raise UserError(
@@ -124,11 +124,11 @@ def _write(temporary: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor
     files = {}
     for name, values in tensors.items():
         data = safetensors.torch.save(_unshared(values))
-        _write_synced(temporary / name, data)
+        write_synced(temporary / name, data)
         files[name] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
     body = {"format": FORMAT, "step": step, "files": files, "extra": extra}
-    _write_synced(temporary / INDEX_FILE, json.dumps({**body, "digest": _digest(body)}, indent=1).encode())
-    _sync(temporary)
+    write_synced(temporary / INDEX_FILE, json.dumps({**body, "digest": _digest(body)}, indent=1).encode())
+    sync_folder(temporary)
 
 
 def _unshared(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -141,22 +141,6 @@ def _unshared(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         result[name] = plain.clone() if address in seen else plain
         seen.add(address)
     return result
-
-
-def _write_synced(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    """Make renames and new names in `folder` survive a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _digest(body: Mapping[str, Any]) -> str:

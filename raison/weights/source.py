@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from raison.errors import CheckpointError, UserError
-from raison.text.chat import TEMPLATE
+from raison.text.chat import is_ours
 from raison.text.template import ChatTemplate
-from raison.text.tokenizer import FORMAT, Tokenizer
+from raison.text.tokenizer import Tokenizer
 from raison.text.vocabulary import backend_from_gguf
 from raison.weights import folder
 from raison.weights.folder import LoadedModel, too_large
@@ -91,7 +91,7 @@ def gguf_tokenizer(metadata: dict[str, Any]) -> Tokenizer:
     """The vocabulary and template of a GGUF file's metadata."""
     backend = backend_from_gguf(metadata)
     source = metadata.get("tokenizer.chat_template")
-    if source in (None, TEMPLATE) and all(backend.token_to_id(token) is not None for token in FORMAT):
+    if is_ours(backend, source):
         return Tokenizer.of(backend)
     bos, eos, turn = (_special(metadata, name) for name in ("bos", "eos", "eot"))
     texts = ("" if i is None else backend.id_to_token(i) or "" for i in (bos, eos))

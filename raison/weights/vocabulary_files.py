@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from raison.errors import CheckpointError, UserError
-from raison.text.chat import TEMPLATE
+from raison.text.chat import is_ours
 from raison.text.template import ChatTemplate
-from raison.text.tokenizer import FORMAT, Tokenizer, load_backend
+from raison.text.tokenizer import Tokenizer, load_backend
 
 VOCABULARY, TOKENIZER_CONFIG, CHAT = "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"
 GENERATION = "generation_config.json"
@@ -27,7 +27,7 @@ def load_tokenizer(folder: Path, config: Mapping[str, Any]) -> Tokenizer:
     backend = load_backend(folder / VOCABULARY)
     about = read_json(folder / TOKENIZER_CONFIG) if (folder / TOKENIZER_CONFIG).is_file() else {}
     source = _template(folder, about)
-    if source in (None, TEMPLATE) and all(backend.token_to_id(token) is not None for token in FORMAT):
+    if is_ours(backend, source):
         return Tokenizer.of(backend)
     bos, eos = (_token(about, name) for name in ("bos_token", "eos_token"))
     try:
