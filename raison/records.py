@@ -58,6 +58,8 @@ class Demonstration:
 
     thinking: str
     answer: str
+    shown: str = ""
+    """Work and answer in one text that the checker accepts, for a model that has no think tags; empty = the answer."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from raison.bench import plots
+from raison.config import BASE, CONTROL
 from raison.errors import UserError
 from raison.files import write_atomic
 from raison.metrics import read_metrics
@@ -45,6 +46,7 @@ def write_report(run_folder: Path) -> Path:
         state=state,
         recipe=recipe,
         outcomes=outcomes,
+        lenient=any(o.get("lenient") for o in outcomes),
         evaluation=evaluation,
         bill=state.get("bill", {}),
         sentences=sentences(state, outcomes, evaluation),
@@ -64,7 +66,8 @@ def sentences(state: Record, outcomes: Sequence[Record], evaluation: Record) -> 
     """The result in words: accuracy, what GRPO gained, what the control gained, what it cost."""
     said = []
     grpo, start, control = reinforced(outcomes)
-    last = grpo or next((o for o in reversed(outcomes) if o["accuracy"]), None)
+    judged = [o for o in outcomes if o["accuracy"] and not o["control"]]
+    last = next((o for o in reversed(judged) if o["kind"] == "grpo"), judged[-1] if judged else None)
     if last is None:
         return ["The run has not come to a stage whose accuracy is measured yet."]
     a = last["accuracy"]
@@ -73,9 +76,9 @@ def sentences(state: Record, outcomes: Sequence[Record], evaluation: Record) -> 
         f"(95 % interval {_percent(a['low'])} to {_percent(a['high'])}), each with one sample."
     )
     if grpo and start:
-        before = start["accuracy"]["value"]
-        gained = 100 * (a["value"] - before)
-        said.append(f"That is {gained:+.1f} points against {_percent(before)} after {start['stage']}.")
+        before, after = start["accuracy"]["value"], grpo["accuracy"]["value"]
+        change = f"from {_percent(before)} to {_percent(after)}, by {100 * (after - before):+.1f} points"
+        said.append(f"The stage {grpo['stage']} changed it {change}.")
     if control and start:
         gained = 100 * (control["accuracy"]["value"] - start["accuracy"]["value"])
         said.append(f"The same stage with random rewards changed it by {gained:+.1f} points.")
@@ -89,14 +92,18 @@ def sentences(state: Record, outcomes: Sequence[Record], evaluation: Record) -> 
 
 
 def reinforced(outcomes: Sequence[Record]) -> tuple[Record | None, Record | None, Record | None]:
-    """The last grpo stage that was judged, the stage before it, and its random-reward control; None where absent."""
+    """The last grpo stage that has a control, or the last at all, the stage before it, and its random-reward control.
+
+    Only judged stages count; None where absent.
+    """
     judged = [o for o in outcomes if o["accuracy"]]
-    grpo = next((o for o in reversed(judged) if o["kind"] == "grpo" and not o["control"]), None)
+    stages = [o for o in judged if o["kind"] == "grpo" and not o["control"]]
+    controls = {o["stage"].removesuffix(CONTROL): o for o in judged if o["control"]}
+    grpo = next((o for o in reversed(stages) if o["stage"] in controls), stages[-1] if stages else None)
     if grpo is None:
         return None, None, None
     before = [o for o in judged[: judged.index(grpo)] if not o["control"]]
-    control = next((o for o in judged if o["control"] and o["stage"].startswith(grpo["stage"])), None)
-    return grpo, before[-1] if before else None, control
+    return grpo, before[-1] if before else None, controls.get(grpo["stage"])
 
 
 def tiles(state: Record, outcomes: Sequence[Record], evaluation: Record) -> list[tuple[str, str, str]]:
@@ -107,15 +114,17 @@ def tiles(state: Record, outcomes: Sequence[Record], evaluation: Record) -> list
         best, once = budgets[-1], budgets[0]
         e = best["pass_at_1"]
         shown.append((_percent(e["value"]), "final model, pass@1", f"{_percent(e['low'])} to {_percent(e['high'])}"))
-        shown.append((_percent(once["pass_at_1"]["value"]), "answered at once", "without thinking"))
-        shown.append((f"{best['thinking_tokens']:.0f}", "tokens of thinking", f"budget {best['budget']}"))
+        if once["budget"] == 0:
+            shown.append((_percent(once["pass_at_1"]["value"]), "answered at once", "without thinking"))
+            shown.append((f"{best['thinking_tokens']:.0f}", "tokens of thinking", f"budget {best['budget']}"))
     if votes:
         most = votes[-1]
         shown.append((_percent(most["best_of"]["value"]), f"best of {most['votes']}", "judged by the checker"))
     if outcomes:
         seconds = sum(o["seconds"] for o in outcomes)
         threads = state.get("machine", {}).get("threads")
-        shown.append((clock_time(seconds), "from random weights", f"on {threads} threads" if threads else ""))
+        origin = "of training" if any(o["kind"] == BASE for o in outcomes) else "from random weights"
+        shown.append((clock_time(seconds), origin, f"on {threads} threads" if threads else ""))
     return shown
 
 

@@ -33,6 +33,7 @@ from raison.think.budget import ANSWER_TOKENS
 from raison.train import data
 from raison.train.grpo import GrpoStep
 from raison.train.learner import Learner
+from raison.train.origin import Origin
 from raison.train.rollout import RolloutLog, Sampler
 from raison.train.stages import Bench
 from raison.train.supervised import SupervisedWeights, supervised_loss
@@ -121,7 +122,7 @@ def our_seconds(spec: ModelSpec, precision: Precision, folder: Path, steps: int)
     )  # fmt: skip
     train = TrainSection(rl_precision=precision)
     recipe = Recipe(name="bench", model=spec, task=TaskSection(name="countdown"), stages=(stage,), train=train)
-    bench = Bench(recipe, folder, Tokenizer.build(), load_task("countdown"))
+    bench = Bench(recipe, folder, Origin(recipe, folder), load_task("countdown"))
     learner = Learner(initialise(Transformer(spec), 0), stage.optimizer, 1 << 20, bench.dtype(stage))
     sampler = Sampler(bench.engine(learner.model), bench.problems, stage, seed=0)
     step = GrpoStep(learner, sampler, stage, RolloutLog(folder / "rollouts.jsonl"))

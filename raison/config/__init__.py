@@ -7,20 +7,35 @@ unknown key, a wrong type or a value out of range is a UserError of one line. Im
 from raison.config.recipe import Recipe, dump, load_recipe, parse_recipe
 from raison.config.sections import (
     BillSection,
+    EndpointSection,
     EvaluationSection,
     LoraSection,
     OptimizerSection,
     Precision,
     Share,
     TaskSection,
+    TeacherSection,
     TrainSection,
 )
-from raison.config.stages import DistillStage, GrpoStage, PretrainStage, RejectStage, SftStage, Stage, StageBase
+from raison.config.stages import (
+    BASE,
+    CONTROL,
+    DistillStage,
+    GrpoStage,
+    PretrainStage,
+    RejectStage,
+    SftStage,
+    Stage,
+    StageBase,
+)
 from raison.config.table import parse, to_table
 
 __all__ = [
+    "BASE",
+    "CONTROL",
     "BillSection",
     "DistillStage",
+    "EndpointSection",
     "EvaluationSection",
     "GrpoStage",
     "LoraSection",
@@ -34,6 +49,7 @@ __all__ = [
     "Stage",
     "StageBase",
     "TaskSection",
+    "TeacherSection",
     "TrainSection",
     "dump",
     "load_recipe",

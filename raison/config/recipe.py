@@ -87,7 +87,7 @@ class Recipe:
 
         None = that of a model which has to be loaded first.
         """
-        if isinstance(stage, DistillStage):
+        if isinstance(stage, DistillStage) and stage.student is not None:
             return stage.student
         above = self.parent(stage)
         if above is not None:
@@ -109,15 +109,19 @@ class Recipe:
             raise UserError(f'{place} has the source "{stage.source}", which is no earlier grpo stage: {hint}')
 
     def _check_distill(self, stage: DistillStage, names: Mapping[str, Stage], place: str) -> None:
-        if stage.teacher not in names:
-            raise UserError(
-                f'{place} has the teacher "{stage.teacher}", which is no earlier stage: {nearest(stage.teacher, names)}'
-            )
         above = self.parent(stage)
-        if above is not None and self.spec_of(above) != stage.student:
+        if above is not None and stage.student is not None and self.spec_of(above) != stage.student:
             raise UserError(f'{place} starts from "{above.name}", whose model has another shape than the student')
+        if not isinstance(stage.teacher, str):
+            return
+        if stage.teacher not in names:
+            hint = nearest(stage.teacher, names)
+            raise UserError(
+                f'{place} has the teacher "{stage.teacher}", which is no earlier stage: {hint} '
+                f'For a model elsewhere write {{ model = "{stage.teacher}" }}'
+            )
         taught_by = self.spec_of(names[stage.teacher])
-        if taught_by is not None and stage.student.vocab_size != taught_by.vocab_size:
+        if taught_by is not None and stage.student is not None and stage.student.vocab_size != taught_by.vocab_size:
             raise UserError(f"{place}: student and teacher must have the same vocab_size, as they share a tokenizer")
 
     def _check_lora(self) -> None:
@@ -126,9 +130,10 @@ class Recipe:
                 'lora trains adapters on a model that exists; name one, as in model = "path", or leave it out'
             )
         for stage in self.stages:
-            if isinstance(stage, PretrainStage | DistillStage):
+            if isinstance(stage, PretrainStage) or getattr(stage, "student", None) is not None:
                 raise UserError(
-                    f'stage "{stage.name}" cannot train adapters; lora goes with sft, grpo and reject stages alone'
+                    f'stage "{stage.name}" cannot train adapters; lora goes with sft, grpo and reject stages, and with '
+                    "distill where the student is left out"
                 )
 
 

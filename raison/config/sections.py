@@ -102,6 +102,39 @@ class LoraSection:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TeacherSection:
+    """A teacher that lies on this machine."""
+
+    model: str
+    """A folder, a .gguf file, "smollm2" or a name of the hub."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EndpointSection:
+    """A model behind an OpenAI-compatible endpoint."""
+
+    url: str
+    """Up to where `/chat/completions` is added, such as "http://127.0.0.1:8000/v1"."""
+    model: str
+    """What the endpoint calls it."""
+    key_env: str = ""
+    """Environment variable that holds the key; empty = the endpoint wants none."""
+    concurrency: int = 8
+    """Requests under way at once."""
+    retries: int = 5
+    """How often a request is tried again after a failure that may pass."""
+    timeout_seconds: float = 600.0
+    """Of one try."""
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "concurrency")
+        at_least(self, 0, "retries")
+        above_zero(self, "timeout_seconds")
+        if not self.url.startswith(("http://", "https://")):
+            raise UserError(f'url is "{self.url}"; it starts with http:// or https://')
+
+
+@dataclass(frozen=True, kw_only=True)
 class OptimizerSection:
     """One stage's optimizer and its schedule of learning rates."""
 

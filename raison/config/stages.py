@@ -8,11 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from raison.config.sections import OptimizerSection, Share, above_zero, at_least, share
+from raison.config.sections import EndpointSection, OptimizerSection, Share, TeacherSection, above_zero, at_least, share
 from raison.errors import UserError
-from raison.model.spec import PRESETS, ModelSpec
+from raison.model.spec import ModelSpec
 
 SCRATCH = "scratch"
+CONTROL = "-control"
+"""What the name of a grpo stage ends in when coins take the place of its rewards."""
+BASE = "base"
+"""What a model that exists is called before anything trains it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,8 +41,8 @@ class StageBase:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", self.name or self.kind)
-        if self.name == SCRATCH:
-            raise UserError('a stage cannot be named "scratch": as a start it means no stage at all')
+        if self.name in (SCRATCH, BASE):
+            raise UserError(f'a stage cannot be named "{self.name}": that means the weights before any stage')
         if not all(letter.isalnum() or letter in "-_" for letter in self.name):
             raise UserError(f'name is "{self.name}"; use letters, digits, - and _, as it names a folder')
         at_least(self, 1, "steps", "batch_tokens")
@@ -189,10 +193,12 @@ class DistillStage(StageBase):
     """Steps of plain documents before the samples, from the recipe's first pretrain stage; a student from scratch
     needs some.
     """
-    teacher: str
-    """The stage whose final weights write the samples."""
-    student: ModelSpec = PRESETS["nano"]
-    """A preset's name, or a table like `[model]`."""
+    teacher: str | TeacherSection | EndpointSection
+    """Who writes the samples: a stage's name; { model = "path" }; or { url = "http://...", model = "name" }."""
+    student: ModelSpec | None = None
+    """A preset's name, or a table like `[model]`; left out, it is the recipe's own model."""
+    answers: str = ""
+    """File that keeps the teacher's answers, for other runs to share; empty = one in the stage's own folder."""
     problems: int = 2000
     """Problems that the teacher works on."""
     samples: int = 4

@@ -130,9 +130,10 @@ class _Parser:
 
 
 def _fitting(options: list[Any], value: Any) -> Any:
-    """Of dataclasses without `kind`, the first that knows every key of the table; else the first."""
+    """Of dataclasses without `kind`, the first that knows most keys of the table; of other types, the first."""
     keys = value.keys() if isinstance(value, Mapping) else set()
-    return next((o for o in options if is_dataclass(o) and keys <= {key_of(f) for f in fields(o)}), options[0])
+    records = [option for option in options if is_dataclass(option)]
+    return max(records, key=lambda o: len(keys & {key_of(f) for f in fields(o)})) if records else options[0]
 
 
 def _may_be_absent(hint: Any, where: str) -> None:

@@ -1,8 +1,10 @@
 """Arithmetic with carried steps: `487 + 356`, worked digit by digit as on paper. The smallest task that needs thinking.
 
 `level` is the number of digits of the first operand (1 to 8). Sums and differences take two numbers of that many
-digits, products a factor of half as many. The answer is one plain integer and nothing else. Written steps follow the
-school methods, units first: `7 + 6 = 13 write 3 carry 1`.
+digits, products a factor of half as many. Written steps follow the school methods, units first: `7 + 6 = 13 write 3
+carry 1`. The answer is one plain integer and nothing else; or, for models without think tags, work of any kind and one
+last line `#### 843`. Beside this strict reading stands the lenient one, the last number in the answer
+(word_problems.py), which is never paid.
 Not covered: division, decimals, more than two operands.
 """
 
@@ -16,11 +18,13 @@ from raison.errors import ProblemError, UserError
 from raison.records import Demonstration, Problem, Verdict
 from raison.tasks.answer import BLANKS
 from raison.tasks.split import is_held_out
+from raison.tasks.word_problems import MARK, last_number
 
-VERSION = 1
+VERSION = 2
 _NAME = "arithmetic"
 _CHECKER = f"{_NAME}@{VERSION}"
 _MAX_DIGITS = 16
+_MAX_CHARS = 1 << 16
 _PROBLEM = re.compile(r"([0-9]+) ?([-+*x×−]) ?([0-9]+)(?: ?= ?\??)?")
 _INTEGER = re.compile(r"0|-?[1-9][0-9]*")
 _COMPUTE: dict[str, Callable[[int, int], int]] = {"+": int.__add__, "-": int.__sub__, "*": int.__mul__}
@@ -61,14 +65,18 @@ class Arithmetic:
         return _problem(int(match[1]), sign, int(match[3]))
 
     def check(self, problem: Problem, answer: str) -> Verdict:
-        """Judge an answer such as `843`. Never raises for any string."""
+        """Judge an answer such as `843`, or work that ends in a line `#### 843`. Never raises for any string."""
+        if len(answer) > _MAX_CHARS:
+            return Verdict(False, "the answer is much longer than any right one", _CHECKER, False)
         reason = _objection(problem.gold, answer)
-        return Verdict(not reason, reason or "the right number", _CHECKER)
+        lenient = last_number(answer) == int(problem.gold)
+        return Verdict(not reason, reason or "the right number", _CHECKER, lenient)
 
     def demonstrate(self, problem: Problem, seed: int) -> Demonstration:
         """The school method, step by step. There is one order of working, so `seed` changes nothing."""
         a, sign, b = problem.meta["a"], problem.meta["sign"], problem.meta["b"]
-        return Demonstration("\n".join(_steps(a, sign, b)), problem.gold)
+        steps = "\n".join(_steps(a, sign, b))
+        return Demonstration(steps, problem.gold, f"{steps}\n{MARK} {problem.gold}")
 
     def document(self, seed: int) -> str:
         """One worked problem of one to four digits with its answer, never from the other side of the split."""
@@ -77,12 +85,13 @@ class Arithmetic:
 
 
 def _objection(gold: str, answer: str) -> str:
-    if len(answer) > len(gold) + 64:
-        return "the answer is much longer than any right one"
-    answer = answer.strip(BLANKS)
-    if not _INTEGER.fullmatch(answer):
-        return "the answer is not one plain integer"
-    return "" if answer == gold else f"it is not {answer[:24]}"
+    work, mark, given = answer.strip(BLANKS).rpartition(MARK)
+    if mark and (MARK in work or work.rpartition("\n")[2].strip(BLANKS)):
+        return f"there is more than one {MARK}, or none at the beginning of the last line"
+    given = given.strip(BLANKS)
+    if not _INTEGER.fullmatch(given):
+        return f"the answer is not one plain integer, nor is its last line {MARK} and one"
+    return "" if given == gold else f"it is not {given[:24]}"
 
 
 def _digits(rng: random.Random, count: int) -> int:

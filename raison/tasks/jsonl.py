@@ -5,7 +5,8 @@ The checker is `number` (the same number, however written), `exact` (the same te
 word_problems.py), or the user's `path/to/file.py:function`, which runs in the sandbox. It is named by the caller, or by
 a first line `{"checker": "exact"}`; otherwise it is `number` when every answer is a number and `exact` when not. Files
 of GSM8K and SVAMP are known by their keys, read as they are, and judged by the checker of their name unless another
-is named. Rows without a level have level 1. A tenth of the rows, by content, is held out; other keys of a row reach a
+is named. Where every row has a worked `solution`, as GSM8K's have, an sft stage can learn from them. Rows without a
+level have level 1. A tenth of the rows, by content, is held out; other keys of a row reach a
 user's checker as `meta`.
 Not covered: files too large for memory.
 """
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from raison.errors import ProblemError, UserError, nearest
-from raison.records import Problem, Verdict
+from raison.records import Demonstration, Problem, Verdict
 from raison.tasks.answer import parse_number, same_number, same_text, unwrap
 from raison.tasks.countdown import Countdown
 from raison.tasks.split import is_held_out
@@ -90,6 +91,22 @@ class Jsonl:
         """End the subprocess of a user's checker, where there is one."""
         if isinstance(self._check, UserChecker):
             self._check.close()
+
+
+class SolvedJsonl(Jsonl):
+    """A file whose every row has a `solution`: work that ends in what the checker accepts. Implements Demonstrates."""
+
+    def demonstrate(self, problem: Problem, seed: int) -> Demonstration:
+        """The row's own solution; there is one, so `seed` changes nothing."""
+        solution = str(problem.meta["solution"])
+        return Demonstration(solution, problem.gold, solution)
+
+
+def open_jsonl(path: str | Path, checker: str | None = None, held_out: bool | None = False) -> Jsonl:
+    """The file as a task, with its solutions where it has them. Raises as Jsonl does."""
+    task = Jsonl(path, checker, held_out)
+    solved = all("solution" in problem.meta for problem in task.rows())
+    return SolvedJsonl(path, checker, held_out) if solved else task
 
 
 def make_checker(named: str, folder: Path) -> Checker:

@@ -71,6 +71,8 @@ class Measurement:
     budget: int
     samples: int
     pass_at_1: Estimate
+    lenient: Estimate | None
+    """pass@1 by the checker's second, forgiving reading; None where it has one reading only."""
     best_of_n: Estimate
     thinking_tokens: float
     """Mean over samples."""
@@ -101,10 +103,12 @@ def attempt_all(
 def summarise(attempts: Sequence[Attempt], budget: int, seconds: float) -> Measurement:
     """pass@1 over first samples, best of n over all."""
     completions = [c for attempt in attempts for c in attempt.completions]
+    firsts = [attempt.verdicts[0] for attempt in attempts]
     return Measurement(
         budget=budget,
         samples=len(attempts[0].completions),
-        pass_at_1=wilson(sum(a.verdicts[0].correct for a in attempts), len(attempts)),
+        pass_at_1=wilson(sum(first.correct for first in firsts), len(attempts)),
+        lenient=None if firsts[0].lenient is None else wilson(sum(bool(v.lenient) for v in firsts), len(attempts)),
         best_of_n=wilson(sum(a.right > 0 for a in attempts), len(attempts)),
         thinking_tokens=sum(c.thinking_tokens for c in completions) / len(completions),
         tokens_per_problem=sum(len(c.token_ids) for c in completions) / len(attempts),

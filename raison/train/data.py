@@ -18,10 +18,10 @@ from torch import Tensor
 from raison.config import SftStage, Share, TaskSection
 from raison.errors import UserError
 from raison.model.layout import Layout
-from raison.records import Problem
+from raison.records import Demonstration, Problem
 from raison.tasks.task import Demonstrates, Documents, Task
 from raison.text import chat
-from raison.text.chat import Example
+from raison.text.chat import Example, Turn
 from raison.text.tokenizer import Tokenizer
 
 LARGE, ROW_STEP = 1024, 128
@@ -111,20 +111,29 @@ def demonstrations(problems: Problems, stage: SftStage, tokenizer: Tokenizer) ->
     """Worked solutions; a share answers at once and a share after cut thinking, as a closing budget will ask for."""
     task = problems.task
     if not isinstance(task, Demonstrates):
-        raise UserError(f'task "{task.name}" has no solver to learn from; leave the sft stage out')
+        raise UserError(f'task "{task.name}" has no worked solutions to learn from; leave the sft stage out')
+    thinks = chat.thinks(tokenizer)
 
     def make(key: str) -> Example:
         problem = problems.at(key)
         rng = random.Random(f"{key}/demonstration")
         demo = task.demonstrate(problem, rng.getrandbits(63))
-        kind = rng.random()
+        kind = rng.random() if thinks else 1.0
         if kind < stage.direct_share:
             return chat.closed_example(tokenizer, problem.prompt, demo, keep=0.0)
         if kind < stage.direct_share + stage.cut_share:
             return chat.closed_example(tokenizer, problem.prompt, demo, keep=rng.random())
-        return chat.example(tokenizer, problem.prompt, demo)
+        return demonstration(tokenizer, problem, demo)
 
     return make
+
+
+def demonstration(tokenizer: Tokenizer, problem: Problem, demo: Demonstration) -> Example:
+    """A whole worked solution; a model that does not think is shown work and answer in one message."""
+    if chat.thinks(tokenizer):
+        return chat.example(tokenizer, problem.prompt, demo)
+    turns = [Turn("user", problem.prompt), Turn("assistant", demo.shown or demo.answer)]
+    return chat.conversation(tokenizer, turns)[0]
 
 
 def from_list(examples: Sequence[Example]) -> ExampleAt:

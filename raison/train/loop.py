@@ -95,12 +95,12 @@ class Loop:
     """One stage's steps over a learner, in a folder that holds its checkpoints and its metrics."""
 
     def __init__(
-        self, learner: Learner, settings: LoopSettings, warn: Callable[[str], None] = lambda text: None
+        self, learner: Learner, settings: LoopSettings, note: Callable[[str], None] = lambda text: None
     ) -> None:
-        self.learner, self.settings = learner, settings
+        self.learner, self.settings, self.note = learner, settings, note
         self.totals, self.next_step = Totals(), 0
         if checkpoint.exists(self._checkpoints):
-            self._restore(warn)
+            self._restore()
         else:
             self.save()  # something to fall back on from the first step
 
@@ -144,10 +144,10 @@ class Loop:
         s = self.settings
         return StepMetrics(s.stage, self.next_step, s.steps, outcome.tokens, seconds, outcome.figures)
 
-    def _restore(self, warn: Callable[[str], None]) -> None:
+    def _restore(self) -> None:
         found = checkpoint.load(self._checkpoints)
         for text in found.warnings:
-            warn(text)
+            self.note(text)
         self.learner.load_weights(found.model)
         self.learner.load_state(found.optimizer)
         torch.set_rng_state(found.random_state)

@@ -46,7 +46,8 @@ class Origin:
 
     def fresh(self, spec: ModelSpec, stage: Stage | None = None) -> Transformer:
         """What a stage of this shape starts from that follows no other: adapters, where there are any, at rest."""
-        if not self.base or isinstance(stage, DistillStage) or spec != self.spec:
+        own = not isinstance(stage, DistillStage) or stage.student is None
+        if not self.base or not own or spec != self.spec:
             self._check(spec)
             return initialise(Transformer(spec), self._recipe.seed)
         model, settings = self._load().model, self._recipe.lora

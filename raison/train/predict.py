@@ -16,7 +16,7 @@ from statistics import fmean
 
 import torch
 
-from raison.config import DistillStage, GrpoStage, OptimizerSection, PretrainStage, Recipe, SftStage, Stage
+from raison.config import BASE, DistillStage, GrpoStage, OptimizerSection, PretrainStage, Recipe, SftStage, Stage
 from raison.engine.sequence import SamplingParams
 from raison.model import cost
 from raison.model.spec import ModelSpec
@@ -54,10 +54,16 @@ class Rates:
 Fresh = Callable[[ModelSpec], Transformer]
 
 
-def predict(bench: Bench, stages: Sequence[tuple[Stage, ModelSpec]], fresh: Fresh) -> tuple[StageBill, ...]:
-    """A line for each stage and the shape it trains, its evaluation included; `fresh` makes the models to time."""
+def predict(
+    bench: Bench, stages: Sequence[tuple[Stage, ModelSpec]], fresh: Fresh, base: ModelSpec | None = None
+) -> tuple[StageBill, ...]:
+    """A line for each stage and the shape it trains, its evaluation included; `fresh` makes the models to time.
+
+    The evaluation of a model that exists, of shape `base`, is a line of its own before them.
+    """
     rates = {spec: measure_rates(bench, fresh(spec)) for spec in {spec for _, spec in stages}}
-    return tuple(_line(bench.recipe, stage, spec, rates[spec]) for stage, spec in stages)
+    first = () if base is None else (_base_line(bench.recipe, base, rates[base]),)
+    return (*first, *(_line(bench.recipe, stage, spec, rates[spec]) for stage, spec in stages))
 
 
 def measure_rates(bench: Bench, model: Transformer) -> Rates:
@@ -74,16 +80,10 @@ def _lengths(bench: Bench) -> tuple[list[list[int]], float]:
     """Prompts of training problems, and the mean length of their demonstrations in tokens."""
     problems = [bench.problems.at(f"lengths/{i}") for i in range(TIMED_SAMPLES)]
     prompts = [chat.prompt_ids(bench.tokenizer, p.prompt) for p in problems]
-    if not _demonstrates(bench):
+    if not isinstance(bench.task, Demonstrates):
         return prompts, float(min(UNKNOWN_LENGTH, bench.recipe.evaluation.budgets[-1]))
-    assert isinstance(bench.task, Demonstrates)
-    demos = [chat.example(bench.tokenizer, p.prompt, bench.task.demonstrate(p, 0)) for p in problems]
+    demos = [data.demonstration(bench.tokenizer, p, bench.task.demonstrate(p, 0)) for p in problems]
     return prompts, fmean(len(e.ids) for e in demos) - fmean(len(p) for p in prompts)
-
-
-def _demonstrates(bench: Bench) -> bool:
-    """Whether there are worked solutions that this model could be shown."""
-    return isinstance(bench.task, Demonstrates) and chat.thinks(bench.tokenizer)
 
 
 def _share(model: Transformer) -> float:
@@ -107,7 +107,7 @@ def _time_training(bench: Bench, model: Transformer, dtype: torch.dtype) -> floa
 
 
 def _timed_examples(bench: Bench) -> data.ExampleAt:
-    if _demonstrates(bench):
+    if isinstance(bench.task, Demonstrates):
         return data.demonstrations(bench.problems, SftStage(steps=1), bench.tokenizer)
     return lambda key: chat.document(bench.tokenizer, bench.problems.at(key).prompt * 8)
 
@@ -132,6 +132,12 @@ def _line(recipe: Recipe, stage: Stage, spec: ModelSpec, rates: Rates) -> StageB
         bill.work_from_rate(sampled_tokens(recipe, stage, rates), sampled, rates.sampling),
     ]
     return bill.predict(stage.name, [k for k in kinds if k.tokens], recipe.bill)
+
+
+def _base_line(recipe: Recipe, spec: ModelSpec, rates: Rates) -> StageBill:
+    flops = cost.decode_flops(spec, int(rates.prompt + rates.completion / 2))
+    work = bill.work_from_rate(recipe.evaluation.problems * rates.completion, flops, rates.sampling)
+    return bill.predict(BASE, [work], recipe.bill)
 
 
 def _training_rate(stage: Stage, rates: Rates) -> float:

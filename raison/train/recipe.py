@@ -17,7 +17,7 @@ import platform
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,44 +25,23 @@ from typing import Any, Protocol
 import torch
 
 from raison import __version__, hardware
-from raison.config import DistillStage, GrpoStage, PretrainStage, Recipe, Stage, dump
+from raison.config import BASE, CONTROL, DistillStage, GrpoStage, Recipe, Stage, dump
 from raison.errors import UserError
 from raison.files import write_atomic
 from raison.hardware import release_memory
 from raison.metrics import Sink
-from raison.model import cost
 from raison.model.spec import ModelSpec
 from raison.model.transformer import Transformer
-from raison.records import Problem
 from raison.tasks.catalog import load_task
 from raison.tasks.task import checker_id
-from raison.text import chat
-from raison.think.measure import Attempt, Measurement, held_out_problems, measure, over_budgets, over_votes
 from raison.train import bill
 from raison.train.bill import Bill, StageBill
-from raison.train.loop import Loop, LoopSettings, StopRequest, Totals
+from raison.train.loop import Loop, LoopSettings, StopRequest
 from raison.train.origin import Origin
+from raison.train.outcome import Judge, StageOutcome
 from raison.train.predict import predict
 from raison.train.stages import Bench, new_learner, prepare
 from raison.weights import folder as model_folder
-
-CONTROL = "-control"
-TYPICAL_CONTEXT = 128
-
-
-@dataclass(frozen=True, slots=True)
-class StageOutcome:
-    """What one stage used and what it reached. `accuracy` is pass@1 with its interval; None where it is not judged."""
-
-    stage: str
-    kind: str
-    control: bool
-    steps: int
-    tokens: int
-    flops: float
-    seconds: float
-    accuracy: dict[str, float] | None
-    thinking_tokens: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,12 +99,16 @@ class Run:
         self.origin = Origin(recipe, folder)
         for note in self.origin.notes:
             watch.note(note)
-        task, self.held_out = (load_task(recipe.task.name, side, recipe.task.checker) for side in (False, True))
-        self.bench = Bench(recipe, folder, self.origin.tokenizer, task)
+        task, held_out = (load_task(recipe.task.name, side, recipe.task.checker) for side in (False, True))
+        self.bench = Bench(recipe, folder, self.origin, task)
+        self.judge = Judge(self.bench, held_out)
 
     def go(self) -> RunResult:
         self._begin()
         with StopRequest() as stop:
+            if self.origin.base and BASE not in self._outcomes():
+                self.watch.note(f"measuring {self.recipe.model} before it is trained")
+                self._record(self.judge.base(self.origin.fresh(self.origin.spec)))
             for planned in self.plan:
                 if planned.stage.name not in self._outcomes():
                     self._one(planned, stop)
@@ -140,14 +123,15 @@ class Run:
     def bill(self) -> Bill:
         actual = [_bill_line(StageOutcome(**row), self.recipe) for row in self._outcomes().values()]
         predicted = [StageBill(**row) for row in self.state.get("predicted", [])]
-        return Bill(tuple(predicted), bill.with_points(actual, start_of(self.plan)))
+        base = BASE if self.origin.base else None
+        return Bill(tuple(predicted), bill.with_points(actual, start_of(self.plan, base)))
 
     def _begin(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         if not self.state:
             write_atomic(self.folder / "recipe.toml", dump(self.recipe).encode())
             lines = [(planned.stage, planned.spec or self.origin.spec) for planned in self.plan]
-            predicted = predict(self.bench, lines, self.origin.fresh)
+            predicted = predict(self.bench, lines, self.origin.fresh, self.origin.spec if self.origin.base else None)
             self.state = {
                 "recipe": self.recipe.name, "seed": self.recipe.seed, "task": self.recipe.task.name,
                 "checker": checker_id(self.bench.task), "started": _now(), "versions": _versions(),
@@ -163,79 +147,42 @@ class Run:
         loop = Loop(
             new_learner(self.bench, stage, self._weights(planned)),
             LoopSettings(stage.name, stage.steps, stage.checkpoint_seconds, place),
-            warn=self.watch.note,
+            note=self.watch.note,
         )
         self.watch.stage_started(stage.name, stage.steps)
         step = prepare(self.bench, stage, loop)
         totals = loop.run(step, [self.watch.sink(stage.name)], stop)
-        outcome = self._judge(stage, loop.learner.model, totals)
+        outcome = self.judge.stage(stage, loop.learner.model, totals)
         self.origin.keep(stage, loop.learner.model, self._provenance(outcome))
-        self.state["outcomes"][stage.name] = asdict(outcome)
-        self._save()
+        self._record(outcome)
         shutil.rmtree(place / "checkpoints", ignore_errors=True)  # what was kept has taken their place
-        self.watch.stage_done(outcome)
         del loop, step
         release_memory()
+
+    def _record(self, outcome: StageOutcome) -> None:
+        self.state["outcomes"][outcome.stage] = asdict(outcome)
+        self._save()
+        self.watch.stage_done(outcome)
 
     def _weights(self, planned: Planned) -> Transformer:
         if planned.parent is None:
             return self.origin.fresh(planned.spec or self.origin.spec, planned.stage)
         return self.origin.of_stage(planned.parent)
 
-    def _judge(self, stage: Stage, model: Transformer, totals: Totals) -> StageOutcome:
-        start = time.perf_counter()
-        found = None if isinstance(stage, PretrainStage) else self._measure(model, self._problems())[0]
-        return StageOutcome(
-            stage=stage.name, kind=stage.kind, control=isinstance(stage, GrpoStage) and stage.reward == "random",
-            steps=stage.steps, tokens=totals.tokens,
-            flops=stage_flops(stage, totals, model.spec, self.recipe.lora is not None),
-            seconds=totals.seconds + time.perf_counter() - start,
-            accuracy=None if found is None else asdict(found.pass_at_1),
-            thinking_tokens=None if found is None or not self._thinks else found.thinking_tokens,
-        )  # fmt: skip
-
-    def _measure(
-        self, model: Transformer, problems: Sequence[Problem], samples: int = 1
-    ) -> tuple[Measurement, list[Attempt]]:
-        e = self.recipe.evaluation
-        return measure(self.bench.engine(model), self.held_out, problems, e.budgets[-1], samples, e.temperature, e.seed)
-
-    def _problems(self) -> list[Problem]:
-        e = self.recipe.evaluation
-        return held_out_problems(self.held_out, e.level, e.problems, e.seed)
-
     def _finish(self) -> None:
         model = self.origin.final(self.recipe.stage(self.recipe.final_stage))
         self.watch.note("measuring the final model over budgets and votes")
-        evaluation = self._evaluate(model)
+        evaluation = self.judge.evaluation(model)
         write_atomic(self.folder / "evaluation.json", json.dumps(evaluation, indent=1).encode())
         self.state |= {"evaluation": evaluation, "ended": _now()}
         final = StageOutcome(**self._outcomes()[self.recipe.final_stage])
         model_folder.save(self.folder / "model", model, self.bench.tokenizer, self._provenance(final))
         self._save()
 
-    def _evaluate(self, model: Transformer) -> dict[str, Any]:
-        e = self.recipe.evaluation
-        problems = self._problems()
-        at = (0, *e.budgets) if self._thinks else e.budgets
-        budgets = over_budgets(self.bench.engine(model), self.held_out, problems, at, e.temperature, e.seed)
-        best, attempts = self._measure(model, problems, samples=max(e.votes))
-        return {
-            "problems": len(problems), "level": e.level, "temperature": e.temperature,
-            "budgets": [asdict(m) for m in budgets],
-            "votes": [{"votes": k, "best_of": asdict(v)} for k, v in over_votes(attempts, e.votes).items()],
-            "best_of_seconds": best.seconds,
-            "samples": dict(_traces(attempts)),
-        }  # fmt: skip
-
     def _provenance(self, outcome: StageOutcome) -> dict[str, Any]:
         keys = ("recipe", "seed", "task", "checker", "commit", "versions")
         base = {"base": self.origin.base} if self.origin.base else {}
         return {key: self.state[key] for key in keys} | base | {"outcome": asdict(outcome)}
-
-    @property
-    def _thinks(self) -> bool:
-        return chat.thinks(self.bench.tokenizer)
 
     def _outcomes(self) -> dict[str, dict[str, Any]]:
         found: dict[str, dict[str, Any]] = self.state["outcomes"]
@@ -246,29 +193,15 @@ class Run:
         write_atomic(self.folder / "run.json", json.dumps(self.state, indent=1).encode())
 
 
-def stage_flops(stage: Stage, totals: Totals, spec: ModelSpec, frozen: bool = False) -> float:
-    """Operations of the tokens that were trained and sampled; attention at a typical length, for documents differ."""
-    training = cost.training_flops(spec, TYPICAL_CONTEXT, mtp=getattr(stage, "mtp_weight", 0.0) > 0, frozen=frozen)
-    return totals.trained * training + totals.sampled * cost.decode_flops(spec, TYPICAL_CONTEXT)
-
-
-def start_of(plan: Sequence[Planned]) -> dict[str, str]:
-    """Stage -> the stage whose weights it goes on from; a student begins with none."""
-    return {p.stage.name: p.parent.name for p in plan if p.parent is not None and not isinstance(p.stage, DistillStage)}
+def start_of(plan: Sequence[Planned], base: str | None = None) -> dict[str, str]:
+    """Stage -> the stage whose weights it goes on from, or `base` where it follows none; a student begins with none."""
+    parents = {p.stage.name: p.parent.name if p.parent else base for p in plan if not isinstance(p.stage, DistillStage)}
+    return {name: parent for name, parent in parents.items() if parent is not None}
 
 
 def _bill_line(outcome: StageOutcome, recipe: Recipe) -> StageBill:
     accuracy = None if outcome.accuracy is None else outcome.accuracy["value"]
     return bill.stage_bill(outcome.stage, outcome.tokens, outcome.flops, outcome.seconds, recipe.bill, accuracy)
-
-
-def _traces(attempts: Sequence[Attempt]) -> Iterator[tuple[str, dict[str, str]]]:
-    """The first problem that was solved and the first that was not, with what the model wrote."""
-    for name, wanted in (("solved", True), ("failed", False)):
-        found = next((a for a in attempts if a.verdicts[0].correct == wanted), None)
-        if found is not None:
-            c = found.completions[0]
-            yield name, {"prompt": found.problem.prompt, "thinking": c.thinking, "answer": c.answer}
 
 
 def _read_state(folder: Path) -> dict[str, Any]:

@@ -6,19 +6,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
-from raison.config import DistillStage, GrpoStage, PretrainStage, Recipe, RejectStage, SftStage, Stage
+from raison.config import (
+    DistillStage,
+    EndpointSection,
+    GrpoStage,
+    PretrainStage,
+    Recipe,
+    RejectStage,
+    SftStage,
+    Stage,
+    TeacherSection,
+)
 from raison.engine.engine import Engine, EngineSettings
 from raison.errors import UserError
 from raison.model.transformer import Transformer
 from raison.reasoner import cache_that_fits
 from raison.tasks.catalog import load_task
 from raison.tasks.task import Task
-from raison.text.chat import Example
 from raison.text.tokenizer import Tokenizer
 from raison.train import data, distill
 from raison.train.conversations import read_conversations
@@ -26,10 +35,12 @@ from raison.train.data import ExampleAt, Problems
 from raison.train.grpo import GrpoStep
 from raison.train.learner import Learner
 from raison.train.loop import Loop, StepOutcome
+from raison.train.origin import Origin
 from raison.train.reject import select
 from raison.train.rollout import RolloutLog, Sampler, read_rollouts
 from raison.train.supervised import SupervisedWeights, supervised_loss
-from raison.weights import folder
+from raison.train.teacher import EndpointTeacher, LocalTeacher, Teacher
+from raison.weights import source
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 CACHE_TOKENS = 1 << 17
@@ -44,9 +55,13 @@ class Bench:
 
     recipe: Recipe
     folder: Path
-    tokenizer: Tokenizer
+    origin: Origin
     task: Task
     """The training side of the split."""
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        return self.origin.tokenizer
 
     def dtype(self, stage: Stage) -> torch.dtype:
         """What the stage's products are computed in."""
@@ -60,10 +75,10 @@ class Bench:
     def stage_folder(self, name: str) -> Path:
         return self.folder / "stages" / name
 
-    def engine(self, model: Transformer) -> Engine:
+    def engine(self, model: Transformer, tokenizer: Tokenizer | None = None) -> Engine:
         """Samples in fp32: what native code runs fastest, and what no rounded router score can mislead."""
         tokens = min(CACHE_TOKENS, cache_that_fits(model.spec))
-        return Engine(model, self.tokenizer, EngineSettings(cache_tokens=tokens, max_batch=MAX_BATCH))
+        return Engine(model, tokenizer or self.tokenizer, EngineSettings(cache_tokens=tokens, max_batch=MAX_BATCH))
 
 
 def new_learner(bench: Bench, stage: Stage, model: Transformer) -> Learner:
@@ -82,7 +97,7 @@ def prepare(bench: Bench, stage: Stage, loop: Loop) -> StepFunction:
         return _grpo(bench, stage, loop)
     if isinstance(stage, RejectStage):
         return _reject(bench, stage, loop.learner)
-    return _distill(bench, stage, loop.learner)
+    return _distill(bench, stage, loop)
 
 
 def _sft(bench: Bench, stage: SftStage, learner: Learner) -> StepFunction:
@@ -131,22 +146,36 @@ def _reject(bench: Bench, stage: RejectStage, learner: Learner) -> StepFunction:
     return _supervised(bench, stage, learner, data.from_list(examples), SupervisedWeights(stage.mtp_weight))
 
 
-def _distill(bench: Bench, stage: DistillStage, learner: Learner) -> StepFunction:
-    examples = _teacher_examples(bench, stage)
+def _distill(bench: Bench, stage: DistillStage, loop: Loop) -> StepFunction:
+    """The teacher is asked at the first step that needs it, so that its time and tokens are the stage's."""
+    plain = _first_documents(bench, stage, loop.learner) if stage.pretrain_steps else None
+    path = distill.answers_path(stage, bench.stage_folder(stage.name))
+    lessons = distill.Lessons(stage, bench.problems, bench.recipe.seed, path, loop.note)
+    taught: list[StepFunction] = []
+
+    def step(number: int) -> StepOutcome:
+        if plain is not None and number < stage.pretrain_steps:
+            return plain(number)
+        sampled = lessons.fetch(_teacher(bench, stage)) if lessons.missing else 0
+        if not taught:
+            make = data.from_list(lessons.examples(bench.tokenizer))
+            taught.append(_supervised(bench, stage, loop.learner, make, SupervisedWeights(stage.mtp_weight)))
+        return replace(taught[0](number), sampled=sampled)
+
+    return step
+
+
+def _first_documents(bench: Bench, stage: DistillStage, learner: Learner) -> StepFunction:
     first = next((s for s in bench.recipe.stages if isinstance(s, PretrainStage)), None)
-    weights = SupervisedWeights(stage.mtp_weight)
-    taught = _supervised(bench, stage, learner, data.from_list(examples), weights)
-    if not stage.pretrain_steps:
-        return taught
     if first is None:
         raise UserError(f'stage "{stage.name}" asks for pretrain_steps, but the recipe has no pretrain stage')
-    plain = _supervised(bench, stage, learner, _documents(bench, first), weights)
-    return lambda number: (plain if number < stage.pretrain_steps else taught)(number)
+    return _supervised(bench, stage, learner, _documents(bench, first), SupervisedWeights(stage.mtp_weight))
 
 
-def _teacher_examples(bench: Bench, stage: DistillStage) -> list[Example]:
-    path = bench.stage_folder(stage.name) / "rollouts.jsonl"
-    if not path.exists():
-        teacher = folder.load(bench.stage_folder(stage.teacher) / "model").model
-        distill.write_samples(bench.engine(teacher), bench.problems, stage, bench.recipe.seed, path)
-    return select(read_rollouts(path), keep="all", per_problem=stage.samples, last_share=1.0, seed=bench.recipe.seed)
+def _teacher(bench: Bench, stage: DistillStage) -> Teacher:
+    if isinstance(stage.teacher, EndpointSection):
+        return EndpointTeacher(stage.teacher, stage)
+    if isinstance(stage.teacher, TeacherSection):
+        loaded = source.load(stage.teacher.model)
+        return LocalTeacher(bench.engine(loaded.model, loaded.tokenizer), stage)
+    return LocalTeacher(bench.engine(bench.origin.of_stage(bench.recipe.stage(stage.teacher))), stage)

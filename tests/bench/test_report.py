@@ -45,7 +45,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def test_it_says_the_result_and_what_the_control_gained(page: str) -> None:
     assert "After grpo the model solves 93.0 % of 1,000 fresh problems (95 % interval 90.0 % to 96.0 %)" in page
-    assert "That is +31.0 points against 62.0 % after sft." in page
+    assert "The stage grpo changed it from 62.0 % to 93.0 %, by +31.0 points." in page
     assert "random rewards changed it by -1.0 points" in page
 
 

@@ -13,9 +13,9 @@ from raison.config import GrpoStage, OptimizerSection, Recipe
 from raison.engine.engine import Engine
 from raison.model.transformer import Transformer, initialise
 from raison.tasks.countdown import Countdown
-from raison.text.tokenizer import Tokenizer
 from raison.train.grpo import GrpoStep, Micro, credit, microbatches, score, share_of
 from raison.train.learner import Learner
+from raison.train.origin import Origin
 from raison.train.rollout import RolloutLog, Round, Sampler
 from raison.train.stages import Bench
 from tests.train.runs import small
@@ -28,7 +28,7 @@ STAGE = GrpoStage(
 
 def bench_of(folder: Path, precision: str = "fp32") -> Bench:
     recipe: Recipe = small(train={"rl_precision": precision})
-    return Bench(recipe, folder, Tokenizer.build(), Countdown())
+    return Bench(recipe, folder, Origin(recipe, folder), Countdown())
 
 
 def stepper(folder: Path, stage: GrpoStage, precision: str = "fp32") -> GrpoStep:

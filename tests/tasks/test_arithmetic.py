@@ -37,6 +37,7 @@ def test_every_written_step_is_true_and_the_last_gives_the_answer(level: int) ->
                 assert f"{match[5]}{match[3]}" == match[2]
         assert lines[-1].endswith(f" = {problem.gold}")
         assert TASK.check(problem, shown.answer).correct and is_right(problem, shown.answer)
+        assert TASK.check(problem, shown.shown).correct
 
 
 def test_carries_as_on_paper() -> None:
@@ -62,6 +63,26 @@ def test_a_negative_difference() -> None:
 def test_only_the_plain_integer_is_paid(answer: str) -> None:
     verdict = TASK.check(TASK.parse("487 + 356"), answer)
     assert not verdict.correct and verdict.reason
+
+
+@pytest.mark.parametrize(
+    "answer", ["#### 843", "7 + 6 = 13\n#### 843", "It is 999.\n  ####843\n\n"], ids=["alone", "after work", "blanks"]
+)
+def test_work_that_ends_in_a_marked_line_is_paid(answer: str) -> None:
+    verdict = TASK.check(TASK.parse("487 + 356"), answer)
+    assert verdict.correct and verdict.lenient
+
+
+@pytest.mark.parametrize(
+    ("answer", "lenient"),
+    [
+        ("487 + 356 = 843", True), ("the sum is 843.", True), ("#### 842\n#### 843", True), ("sum #### 843", True),
+        ("#### 843 or 844", False), ("#### 843\n1", False), ("#### 844", False), ("", False), ("#### 0843", True),
+    ],
+)  # fmt: skip
+def test_the_lenient_reading_is_reported_and_never_paid(answer: str, lenient: bool) -> None:
+    verdict = TASK.check(TASK.parse("487 + 356"), answer)
+    assert not verdict.correct and verdict.lenient is lenient and verdict.reward == 0.0
 
 
 def test_the_split_is_disjoint_under_commuting_and_documents_stay_on_their_side() -> None:

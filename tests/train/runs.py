@@ -7,7 +7,7 @@ from typing import Any
 from raison.config import Recipe, parse_recipe
 from raison.metrics import StepMetrics
 from raison.train.bill import Bill
-from raison.train.recipe import StageOutcome
+from raison.train.outcome import StageOutcome
 
 MODEL = {
     "preset": "tiny", "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64,

@@ -75,7 +75,7 @@ def test_a_task_without_a_solver_is_refused_by_sft() -> None:
         def check(self, problem: Problem, answer: str) -> Verdict:
             return Verdict(answer == problem.prompt)
 
-    with pytest.raises(UserError, match="no solver"):
+    with pytest.raises(UserError, match="no worked solutions"):
         demonstrations(Problems(Bare(), TaskSection(name="bare")), SftStage(steps=1), TOKENIZER)
 
 

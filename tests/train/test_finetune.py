@@ -138,6 +138,32 @@ def test_loss_falls_and_the_whole_answer_is_judged(foreign: tuple[Path, Watcher]
     assert watcher.outcomes[0].thinking_tokens is None
 
 
+def test_the_model_is_judged_before_it_is_trained(foreign: tuple[Path, Watcher]) -> None:
+    place, watcher = foreign
+    assert [o.stage for o in watcher.outcomes] == ["base", "sft", "grpo"]
+    base = watcher.outcomes[0]
+    assert base.accuracy is not None and base.accuracy["count"] == 4 and base.steps == 0 and base.tokens > 0
+    bill = json.loads((place / "run/run.json").read_text())["bill"]
+    assert [line["stage"] for line in bill["actual"]] == [line["stage"] for line in bill["predicted"]]
+    assert bill["actual"][0]["accuracy"] == base.accuracy["value"]
+
+
+def test_a_model_that_does_not_think_learns_from_shown_work(tmp_path: Path) -> None:
+    base_of(tmp_path, FOREIGN)
+    (tmp_path / "school.jsonl").write_text(
+        "".join(json.dumps({"question": f"{i} and {i}?", "answer": f"Add.\n#### {2 * i}"}) + "\n" for i in range(40))
+    )
+    for name, levels in (("arithmetic", [1]), (str(tmp_path / "school.jsonl"), [1])):
+        watcher = Watcher()
+        stages = [{"kind": "sft", "steps": 2, "batch_tokens": 128, "optimizer": {**ADAMW, "lr": 0.01}}]
+        evaluation = {"problems": 3, "level": 1, "budgets": [8], "votes": [1]}
+        recipe = recipe_of(tmp_path, task={"name": name, "levels": levels}, stage=stages, evaluation=evaluation)
+        run_recipe(recipe, tmp_path / f"run-{len(name)}", watch=watcher)
+        assert [o.lenient is not None for o in watcher.outcomes] == [True, True]
+        losses = [s.figures["loss"] for s in watcher.steps]
+        assert losses[-1] < losses[0]
+
+
 def test_one_step_for_each_life_ends_bit_identical(
     foreign: tuple[Path, Watcher], monkeypatch: pytest.MonkeyPatch
 ) -> None:

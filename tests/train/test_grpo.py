@@ -11,10 +11,10 @@ from raison.config import GrpoStage, OptimizerSection, TaskSection
 from raison.errors import CheckpointError, UserError
 from raison.model.transformer import Transformer, initialise
 from raison.records import Completion, Problem, Rollout, Verdict
-from raison.text.tokenizer import Tokenizer
 from raison.train.data import Problems
 from raison.train.grpo import GrpoStep, credit, describe, minibatches
 from raison.train.learner import Learner
+from raison.train.origin import Origin
 from raison.train.reject import select
 from raison.train.rollout import Group, RolloutLog, Round, Sampler, read_rollouts, reward_of
 from raison.train.stages import Bench
@@ -149,7 +149,7 @@ def test_reinforcement_reinforces(tmp_path: Path) -> None:
         optimizer=OptimizerSection(kind="adamw", lr=3e-2, schedule="constant", warmup=0),
     )  # fmt: skip
     recipe = small()
-    bench = Bench(recipe, tmp_path, Tokenizer.build(), FirstByte())
+    bench = Bench(recipe, tmp_path, Origin(recipe, tmp_path), FirstByte())
     model = initialise(Transformer(recipe.model), seed=0)
     learner = Learner(model, stage.optimizer, stage.steps, bench.dtype(stage))
     problems = Problems(bench.task, TaskSection(name="first-byte", levels=(1,)))

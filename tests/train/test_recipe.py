@@ -143,35 +143,3 @@ def test_divergence_stops_names_the_place_and_keeps_the_last_good_state(tmp_path
 def test_small_vocabulary_is_refused_before_anything_runs(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="vocab_size is 100"):
         run_recipe(small(model={**table()["model"], "vocab_size": 100}), tmp_path / "run", watch=Watcher())
-
-
-def test_reject_and_distill_learn_from_logs(finished: tuple[Path, Watcher], tmp_path: Path) -> None:
-    """A stand-in log with right samples: random weights find none by themselves."""
-    from raison.records import Problem, Rollout, Verdict
-    from raison.tasks.countdown import Countdown
-    from raison.text import chat
-    from raison.text.tokenizer import Tokenizer
-    from raison.train.rollout import RolloutLog
-
-    tokenizer, task = Tokenizer.build(), Countdown()
-    log = RolloutLog(tmp_path / "run/stages/distill/rollouts.jsonl")
-    for i in range(8):
-        problem: Problem = task.sample(i, 2)
-        demo = task.demonstrate(problem, 0)
-        example = chat.example(tokenizer, problem.prompt, demo)
-        prompt = len(chat.prompt_ids(tokenizer, problem.prompt))
-        ids = tuple(example.ids[prompt:])
-        log.write([
-            Rollout(problem, i, 0, "teacher@0", tuple(example.ids[:prompt]), ids, (-1.0,) * len(ids),
-                    Verdict(True), 1.0, len(ids), False, i)
-        ])  # fmt: skip
-    log.close()
-    student = {**table()["model"], "num_hidden_layers": 1}
-    distill = {
-        "kind": "distill", "teacher": "sft", "student": student, "steps": 6, "batch_tokens": 256, "pretrain_steps": 2,
-        "problems": 8, "samples": 2, "budget": 8,
-    }  # fmt: skip
-    watcher = Watcher()
-    run_recipe(small(stage=[*table()["stage"][:2], distill]), tmp_path / "run", watch=watcher)
-    losses = [s.figures["loss"] for s in watcher.steps if s.stage == "distill"]
-    assert losses[-1] < losses[0]
