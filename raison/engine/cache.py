@@ -19,6 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from raison.model.memory import lazy_zeros
+
 
 class PagePool:
     """Reference counts and names of pages 1 ... count; plain Python, no numbers of the model."""
@@ -104,7 +106,7 @@ class LatentCache:
     def __init__(self, layers: int, pages: int, page_size: int, width: int, dtype: torch.dtype) -> None:
         self.page_size = page_size
         self.pool = PagePool(pages)
-        self.latents_ZGPW = torch.zeros(layers, pages + 1, page_size, width, dtype=dtype)
+        self.latents_ZGPW = lazy_zeros((layers, pages + 1, page_size, width), dtype)
 
     def layer_tokens(self, layer: int) -> Tensor:
         """[T, W]: token t of page g stands at g * P + t."""

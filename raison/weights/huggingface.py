@@ -19,6 +19,7 @@ from torch import Tensor
 from raison.errors import CheckpointError
 from raison.model.layers import Linear
 from raison.model.lora import adapters
+from raison.model.memory import materialise
 from raison.model.moe import PARTS, Experts, PackedExpert
 from raison.model.packed import PackedMatrix, Scratch
 from raison.model.spec import ModelSpec
@@ -58,7 +59,7 @@ def import_tensors(spec: ModelSpec, source: Mapping[str, PackedMatrix], *, packe
     model = check_tensors(spec, source)
     if packed:
         _pack(model, source)
-    model.to_empty(device="cpu")
+    materialise(model)
     with torch.no_grad():
         for name, view in named_views(model):
             if view.numel():  # what was packed left an empty parameter

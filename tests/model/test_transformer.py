@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import mmap
+from dataclasses import replace
+from pathlib import Path
+
 import torch
 
 from raison.model import layers
 from raison.model.layout import Layout
+from raison.model.memory import lazy_zeros, materialise
 from raison.model.rope import rotation
 from raison.model.transformer import Transformer, initialise
-from tests.shapes import SMALL, random_ids, random_model
+from tests.shapes import FAMILY_SHAPES, SMALL, random_ids, random_model
 
 
 @torch.no_grad()
@@ -64,3 +69,25 @@ def test_norm_is_pytorchs_and_its_gradient_the_numerical_one() -> None:
         with torch.no_grad():
             assert torch.equal(norm(y), norm(y.clone().requires_grad_()).detach())
     assert norm(torch.zeros(2, 7)).abs().max() == 0
+
+
+def test_room_is_zero_tied_and_taken_where_it_is_touched() -> None:
+    spec = replace(FAMILY_SHAPES["llama"], tie_word_embeddings=True)
+    with torch.device("meta"):
+        model = Transformer(spec)
+    shapes = {name: (x.shape, x.dtype) for name, x in model.state_dict().items()}
+    materialise(model)
+    assert {name: (x.shape, x.dtype) for name, x in model.state_dict().items()} == shapes
+    assert all(not x.any() and x.data_ptr() % 64 == 0 for x in model.state_dict().values())
+    assert all(isinstance(p, torch.nn.Parameter) and p.requires_grad for p in model.parameters())
+
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE
+
+    if Path("/proc/self/statm").exists():
+        before = resident()
+        room = lazy_zeros((1 << 14, 1 << 14), torch.float32)
+        room[5000] = 1.0
+        assert room[5000].sum() == 1 << 14 and room[4999].sum() == 0
+        assert resident() - before < 1 << 26
+    assert lazy_zeros((0, 4), torch.float32).shape == (0, 4)
