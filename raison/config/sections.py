@@ -74,8 +74,9 @@ class TrainSection:
     precision: Precision = "bf16"
     """Of matrix products in supervised stages; weights and optimizer state stay fp32."""
     rl_precision: Precision = "fp32"
-    """Of GRPO's updates; sampling is fp32. In fp32 engine and trainer agree to 1e-4 nats; in bf16 a rounded score sends
-    a token to another expert now and then, and the two part by whole nats there. Dense models need not care."""
+    """Of GRPO's updates, and of sampling where native code, which samples in fp32, does not serve. In fp32 engine and
+    trainer agree to 1e-4 nats; in bf16 a rounded score sends a token to another expert now and then, and the two part
+    by whole nats there. Dense models need not care."""
     threads: int = 0
     """0 = all cores."""
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import mmap
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +33,9 @@ def lazy_zeros(shape: Sequence[int], dtype: torch.dtype, huge: bool = False) -> 
 
 def materialise(model: nn.Module) -> None:
     """Give the parameters and buffers of a model that has no memory one room together; they are zero."""
-    holders = [(table, name) for m in model.modules() for table in (m._parameters, m._buffers) for name in table]
+    holders: list[tuple[Any, str]] = [
+        (table, name) for m in model.modules() for table in (m._parameters, m._buffers) for name in table
+    ]
     held = {id(x): x for table, name in holders if (x := table[name]) is not None}
     starts, size = {}, 0
     for key, x in held.items():

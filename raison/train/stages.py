@@ -23,6 +23,7 @@ from raison.config import (
     TeacherSection,
 )
 from raison.engine.engine import Engine, EngineSettings
+from raison.engine.kernels.native import why_not
 from raison.errors import UserError
 from raison.model.transformer import Transformer
 from raison.reasoner import cache_that_fits
@@ -76,9 +77,11 @@ class Bench:
         return self.folder / "stages" / name
 
     def engine(self, model: Transformer, tokenizer: Tokenizer | None = None) -> Engine:
-        """Samples in fp32: what native code runs fastest, and what no rounded router score can mislead."""
+        """Samples in fp32 where native code does, else in what GRPO computes in."""
         tokens = min(CACHE_TOKENS, cache_that_fits(model.spec))
-        return Engine(model, tokenizer or self.tokenizer, EngineSettings(cache_tokens=tokens, max_batch=MAX_BATCH))
+        dtype = self.recipe.train.rl_precision if why_not(model) else "fp32"
+        settings = EngineSettings(cache_tokens=tokens, max_batch=MAX_BATCH, dtype=dtype)
+        return Engine(model, tokenizer or self.tokenizer, settings)
 
 
 def new_learner(bench: Bench, stage: Stage, model: Transformer) -> Learner:

@@ -11,6 +11,7 @@ from torch import Tensor
 from raison.engine.engine import Engine, EngineSettings
 from raison.engine.kernels.native import library
 from raison.engine.native_runner import NativeRunner
+from raison.engine.runner import compute_copy, refresh_copy
 from raison.errors import UserError
 from raison.model.layers import Linear
 from raison.model.lora import adapters, attach, merge
@@ -209,3 +210,25 @@ def test_engine_samples_from_the_adapted_model(shape: str, dtype: str) -> None:
     expected = logits.log_softmax(-1).gather(1, torch.tensor(completion.token_ids)[:, None]).squeeze(1)
     gap = (expected - torch.tensor(completion.logprobs)).abs()
     assert gap.max() < 1e-4 if dtype == "fp32" else gap.mean() < 0.3
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("shape", FAMILY_SHAPES)
+def test_a_bf16_twin_holds_the_merged_weights_and_leaves_packed_ones_packed(shape: str) -> None:
+    model = random_model(ALL[shape])
+    attach(model, rank=3, alpha=12.0, targets=["o_proj"])
+    pack(model)
+    twin = compute_copy(model, torch.bfloat16)
+    stir(model)
+    refresh_copy(model, twin)
+    merged = random_model(ALL[shape])
+    attach(merged, rank=3, alpha=12.0, targets=["o_proj"])
+    stir(merged)
+    merge(merged)
+    assert not adapters(twin) and adapters(model)
+    for name, module in twin.layers.named_modules():
+        if isinstance(module, Linear):
+            wanted = merged.layers.get_submodule(name).weight.to(torch.bfloat16)  # type: ignore[union-attr,operator]
+            assert (module.packed is None) == name.endswith("o_proj")
+            assert torch.equal(module.matrix(torch.bfloat16), wanted)
+    assert twin.embed_tokens is model.embed_tokens
