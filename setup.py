@@ -5,8 +5,8 @@ from setuptools import Extension, setup
 KERNELS = "raison/engine/kernels"
 COMMON = ["-std=c++20", "-O3", "-pthread", "-Wall", "-Wno-maybe-uninitialized"]
 VARIANTS = {
-    "avx512": ["-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mfma"],
-    "avx2": ["-mavx2", "-mfma"],
+    "avx512": ["-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mavx512vnni", "-mf16c", "-mfma"],
+    "avx2": ["-mavx2", "-mfma", "-mf16c"],
 }
 
 setup(
@@ -14,7 +14,7 @@ setup(
         Extension(
             f"raison.engine.kernels._step_{name}",
             [f"{KERNELS}/step.cpp"],
-            depends=[f"{KERNELS}/{header}.hpp" for header in ("pool", "product", "sample", "simd")],
+            depends=[f"{KERNELS}/{header}.hpp" for header in ("matrix", "network", "pool", "product", "rows", "sample", "simd", "walk")],
             extra_compile_args=COMMON + flags,
             extra_link_args=["-pthread"],
             language="c++",

@@ -10,7 +10,7 @@ Everything goes through one Engine, made on first use. Not covered: several prom
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -20,10 +20,13 @@ import torch
 from torch import Tensor
 
 from raison.engine.engine import Engine, EngineSettings
+from raison.engine.kernels.native import Precision, known_width, library
+from raison.engine.runner import Dtype
 from raison.engine.sequence import Event, SamplingParams
 from raison.errors import CheckpointError, UserError
 from raison.hardware import available_memory
 from raison.model import cost
+from raison.model.packed import PackedMatrix
 from raison.model.spec import ModelSpec
 from raison.model.transformer import Transformer
 from raison.records import Completion
@@ -38,14 +41,22 @@ THINKERS_ANSWER, PLAIN_ANSWER = 64, 512
 SMALLEST_CACHE = 512
 
 
-def load(path: str | Path | None = None, *, threads: int = 0, dtype: Literal["fp32", "bf16"] = "fp32") -> Reasoner:
+def load(
+    path: str | Path | None = None,
+    *,
+    threads: int = 0,
+    dtype: Dtype | Literal["auto"] = "auto",
+    progress: Callable[[int, int], None] | None = None,
+) -> Reasoner:
     """A model: a folder of ours or of Hugging Face's, a .gguf file, `smollm2`, a name of the hub, or what is shipped.
 
     The reasoner that is shipped with the package is what None means.
 
     Args:
         threads: threads for PyTorch in this whole process; 0 leaves them as they are.
-        dtype: what the engine computes in; `logits` is always fp32.
+        dtype: what the engine computes in: fp32, bf16, or weights of 8 or 4 bits (q8, q4); auto takes the width of the
+            blocks of a GGUF file where native code reads them, else fp32. `logits` is always fp32.
+        progress: told of bytes of weights that are ready, and of all.
 
     Raises CheckpointError when the folder is missing or damaged, UserError for other arguments that make no sense.
     """
@@ -56,11 +67,19 @@ def load(path: str | Path | None = None, *, threads: int = 0, dtype: Literal["fp
             f"this installation has no shipped reasoner ({SHIPPED}); make one with `raison run recipes/countdown.toml` "
             "and give its model folder"
         )
-    settings = EngineSettings(dtype=dtype)
-    loaded = source.load(SHIPPED if path is None else path)
     if threads:
         torch.set_num_threads(threads)
+    opened = source.open_model(SHIPPED if path is None else path)
+    stored = stored_width(opened.tensors)
+    settings = EngineSettings(dtype=stored if dtype == "auto" else dtype)
+    loaded = opened.load(packed=True if settings.dtype == stored != "fp32" else None, progress=progress)
     return Reasoner(loaded.model, loaded.tokenizer, loaded.provenance, settings, loaded.notes)
+
+
+def stored_width(tensors: Mapping[str, PackedMatrix]) -> Precision:
+    """q4 or q8 where all matrices of the layers are blocks of that width and native code reads them, else fp32."""
+    widths = {known_width(tensor) for name, tensor in tensors.items() if ".layers." in name and len(tensor.shape) == 2}
+    return widths.pop() if len(widths) == 1 and library().handle is not None else "fp32"
 
 
 def cache_that_fits(spec: ModelSpec) -> int:

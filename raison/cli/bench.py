@@ -1,19 +1,29 @@
-"""`raison bench train`: how fast this machine trains, and against whom."""
+"""`raison bench`: how fast this machine trains, and how fast it runs a model; and against whom."""
 
 from __future__ import annotations
 
 from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+from rich.table import Table
 from rich.text import Text
 
+from raison.bench.engine_speed import Load, bench_engine
 from raison.bench.training import bench_training
 from raison.cli.output import console_for, emit_json
 from raison.cli.session import prepare
-from raison.errors import UserError
+from raison.engine.runner import DTYPES, Dtype
+from raison.errors import UserError, nearest
 
 
 def command(arguments: Namespace) -> int:
+    return _engine(arguments) if arguments.bench == "engine" else _train(arguments)
+
+
+def _train(arguments: Namespace) -> int:
     if arguments.steps < 1:
         raise UserError(f"--steps is {arguments.steps}; it must be at least 1")
     threads = prepare(arguments.threads)
@@ -31,3 +41,55 @@ def command(arguments: Namespace) -> int:
     if arguments.json:
         emit_json(result)
     return 0
+
+
+def _engine(arguments: Namespace) -> int:
+    streams = tuple(_number(word, "--streams") for word in arguments.streams.split(","))
+    for name in ("prompt", "tokens", "rounds"):
+        _number(str(getattr(arguments, name)), f"--{name}")
+    threads = prepare(arguments.threads)
+    console = console_for(arguments)
+    load = Load(
+        streams, arguments.prompt, arguments.tokens, arguments.rounds, arguments.temperature, not arguments.different
+    )
+    with TemporaryDirectory() as scratch:
+        result = bench_engine(
+            arguments.model, load, _words(arguments.against), _widths(arguments.widths), threads, Path(scratch),
+            note=lambda text: console.print(Text(f"· {text}"), soft_wrap=True),
+        )  # fmt: skip
+    console.print(_table(result["rates"], streams))
+    for rival, ratios in result["ratios"].items():
+        shown = "  ".join(f"{n}: {ratio:.2f}" for n, ratio in ratios.items())
+        console.print(Text(f"  times faster than {rival}, by streams   {shown}"), soft_wrap=True)
+    if arguments.json:
+        emit_json(result)
+    return 0
+
+
+def _table(rates: dict[str, dict[str, float]], streams: Sequence[int]) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2), header_style="bold")
+    table.add_column("tokens/s")
+    for count in streams:
+        table.add_column(f"{count}", justify="right")
+    for name, row in rates.items():
+        table.add_row(name, *(f"{row[str(count)]:,.0f}" for count in streams))
+    return table
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _number(word: str, option: str) -> int:
+    if not word.strip().isdecimal() or int(word) < 1:
+        raise UserError(f"{option} has {word!r}; give whole numbers of at least 1")
+    return int(word)
+
+
+def _widths(text: str) -> list[Dtype]:
+    found: list[Dtype] = []
+    for word in _words(text):
+        if word not in DTYPES:
+            raise UserError(f'there is no width "{word}": {nearest(word, DTYPES)}')
+        found.append(word)  # type: ignore[arg-type]  # the line above has looked
+    return found

@@ -15,11 +15,12 @@ from typing import Any
 
 from rich.console import Console
 
-from raison.cli.output import console_for, visible
+from raison.cli.loading import load_reasoner
+from raison.cli.output import console_for
 from raison.cli.session import Asking, each_line, fresh_seed, parsing, prepare, solve, task_name
 from raison.cli.talk import Talk
 from raison.errors import UserError, nearest
-from raison.reasoner import Reasoner, load
+from raison.reasoner import Reasoner
 from raison.tasks.catalog import load_task
 from raison.tasks.user import ParsingTask
 
@@ -36,10 +37,8 @@ SETTINGS: dict[str, Callable[[str], Any]] = {"budget": int, "n": int, "seed": in
 def command(arguments: Namespace) -> int:
     asking = Asking(arguments.budget, arguments.n, arguments.temperature, fresh_seed(arguments.seed))
     prepare(arguments.threads)
-    reasoner = load(arguments.model)
     console = console_for(arguments)
-    for note in reasoner.notes:
-        console.print(f"  {visible(note)}", markup=False, soft_wrap=True)
+    reasoner = load_reasoner(console, arguments.model)
     if sys.stdin.isatty():
         with suppress(ImportError):
             import readline  # noqa: F401  # optional: its import gives input() a history; absent on some systems

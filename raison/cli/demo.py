@@ -46,7 +46,7 @@ def command(arguments: Namespace) -> int:
     began = perf_counter()
     prepare(arguments.threads)
     console = console_for(arguments)
-    reasoner, task = open_reasoner(arguments.model)
+    reasoner, task = open_reasoner(console, arguments.model)
     console.print(Text(f"· {_introduce(reasoner, arguments.model is None)}"), soft_wrap=True)
     audit = attack(console, task, ATTACKS, arguments.seed)
     console.print(Text(f"· {summary(audit)}"))

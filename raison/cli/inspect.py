@@ -31,27 +31,28 @@ def command(arguments: Namespace) -> int:
 
 
 def as_json(found: Survey) -> dict[str, Any]:
+    o = found.opened
     return {
-        "path": str(found.path), "format": found.format, "family": found.family, "bytes": found.bytes,
-        "parameters": parameter_table(found.spec).total, "packed": found.packed, "stored": dict(found.stored),
-        "tokens": found.tokens, "has_template": found.template is not None, "thinks": found.thinks,
-        "notes": list(found.notes), "spec": found.spec.to_dict(),
+        "path": str(o.path), "format": o.form, "family": found.family, "bytes": o.bytes,
+        "parameters": parameter_table(o.spec).total, "packed": found.packed, "stored": dict(found.stored),
+        "tokens": o.tokenizer.size, "has_template": found.template is not None, "thinks": found.thinks,
+        "notes": list(o.notes), "spec": o.spec.to_dict(),
     }  # fmt: skip
 
 
 def _rows(found: Survey) -> list[tuple[str, str]]:
-    spec = found.spec
+    o, spec = found.opened, found.opened.spec
     kinds = ", ".join(f"{count} {kind}" for kind, count in Counter(found.stored).most_common())
     template = "none: it cannot chat" if found.template is None else found.template
     return [
-        ("path", str(found.path)),
-        ("format", f"{found.format}, {found.bytes / 1e6:,.1f} MB"),
+        ("path", str(o.path)),
+        ("format", f"{o.form}, {o.bytes / 1e6:,.1f} MB"),
         ("model", f"{found.family}: {shape_words(spec)}"),
         ("parameters", f"{parameter_table(spec).total:,}"),
         ("tensors", kinds),
         ("context", f"{spec.max_position_embeddings:,} tokens, {cache_bytes_per_token(spec):,.0f} bytes each in bf16"),
-        ("vocabulary", f"{found.tokens:,} tokens, embeddings for {spec.vocab_size:,}"),
+        ("vocabulary", f"{o.tokenizer.size:,} tokens, embeddings for {spec.vocab_size:,}"),
         ("template", template),
         ("would load", "packed, expanded for each product" if found.packed else "expanded to fp32"),
-        *(("note", note) for note in found.notes),
+        *(("note", note) for note in o.notes),
     ]

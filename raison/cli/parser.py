@@ -66,7 +66,9 @@ def _threads(parser: ArgumentParser) -> None:
 
 def _model(parser: ArgumentParser) -> None:
     parser.add_argument(
-        "--model", metavar="PATH", help="a model folder, a .gguf file, or smollm2 (default: the shipped reasoner)"
+        "--model",
+        metavar="PATH",
+        help="a model folder, a .gguf file, smollm2, or a name of the hub (default: the shipped reasoner)",
     )
 
 
@@ -174,6 +176,31 @@ def _train_commands(commands: Commands) -> None:
     train.add_argument("--against", choices=["trl"], help="time the same GRPO step there too (needs 'raison[peers]')")
     _threads(train)
     _json(train)
+    engine = _add(
+        kinds, "engine", "measure tokens/s over parallel sequences, maybe beside rivals in the same run",
+        "raison bench engine smollm2", "raison bench engine smollm2 --against llama.cpp,transformers --json",
+    )  # fmt: skip
+    engine.add_argument(
+        "model", nargs="?", metavar="MODEL", help="whatever --model takes (default: the shipped reasoner)"
+    )
+    engine.add_argument(
+        "--against", default="", metavar="NAMES", help="llama.cpp, transformers: those that are installed"
+    )
+    engine.add_argument(
+        "--streams", default="1,4,8,16,32", metavar="LIST", help="sequences at once (default: %(default)s)"
+    )
+    engine.add_argument("--widths", default="", metavar="LIST", help="fp32, bf16, q8, q4 (default: that of the file)")
+    engine.add_argument("--prompt", type=int, default=64, metavar="N", help="tokens of a prompt (default: 64)")
+    engine.add_argument("--tokens", type=int, default=64, metavar="N", help="tokens after it (default: 64)")
+    engine.add_argument(
+        "--rounds", type=int, default=3, metavar="N", help="runs of each, of which the median counts (default: 3)"
+    )
+    engine.add_argument(
+        "--temperature", type=float, default=1.0, metavar="T", help="0 takes the likeliest (default: 1)"
+    )
+    engine.add_argument("--different", action="store_true", help="a prompt for each stream instead of one for all")
+    _threads(engine)
+    _json(engine)
 
 
 def _task_commands(commands: Commands) -> None:
@@ -181,7 +208,9 @@ def _task_commands(commands: Commands) -> None:
         commands, "grade", "judge one answer: exit code 0 right, 1 wrong, 2 malformed problem",
         'raison grade countdown "3 7 25 -> 46" "7 * 3 + 25"',
     )  # fmt: skip
-    grade.add_argument("task", help="a task's name, such as countdown or arithmetic")
+    grade.add_argument(
+        "task", help="countdown, arithmetic, a .jsonl file (GSM8K's and SVAMP's too), gym:NAME or file.py:name"
+    )
     grade.add_argument("problem", help='as the task writes it, such as "3 7 25 -> 46"')
     grade.add_argument("answer", help='such as "7 * 3 + 25"')
     grade.add_argument("--checker", metavar="FILE:NAME", help="judge with a checker of your own")
@@ -190,10 +219,12 @@ def _task_commands(commands: Commands) -> None:
         commands, "check", "attack a checker before anything is trained on it: exit code 0 no hole, 1 holes",
         "raison check countdown", "raison check problems.jsonl --checker number", "raison check my_checker.py:check",
     )  # fmt: skip
-    check.add_argument("task", metavar="TASK", help="a task's name, a .jsonl file, or file.py:name")
+    check.add_argument("task", metavar="TASK", help="countdown, arithmetic, a .jsonl file, gym:NAME or file.py:name")
     check.add_argument("--attacks", type=int, default=100_000, metavar="N", help="hostile answers (default: 100000)")
     check.add_argument(
         "--seed", type=int, default=0, metavar="S", help="the same seed tries the same ones (default: 0)"
     )
-    check.add_argument("--checker", metavar="NAME", help="checker of a .jsonl file, or file.py:name for a task")
+    check.add_argument(
+        "--checker", metavar="NAME", help="number, exact, countdown, gsm8k or svamp for a .jsonl file; or file.py:name"
+    )
     _json(check)

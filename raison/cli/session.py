@@ -17,10 +17,11 @@ import torch
 from rich.console import Console
 from rich.text import Text
 
+from raison.cli.loading import load_reasoner
 from raison.cli.output import visible
 from raison.errors import UserError
 from raison.hardware import available_cores, steady_memory
-from raison.reasoner import Reasoner, load
+from raison.reasoner import Reasoner
 from raison.records import Completion, Problem, Verdict
 from raison.tasks.catalog import load_task
 from raison.tasks.task import Task
@@ -106,9 +107,9 @@ class Solved:
         return sum(len(completion.token_ids) for completion in self.completions)
 
 
-def open_reasoner(path: str | None) -> tuple[Reasoner, Task]:
+def open_reasoner(console: Console, path: str | None) -> tuple[Reasoner, Task]:
     """A reasoner and the task that its provenance names. Raises CheckpointError, or UserError for an unknown task."""
-    reasoner = load(path)
+    reasoner = load_reasoner(console, path)
     task = load_task(task_name(reasoner), held_out=True)
     return reasoner, task
 

@@ -16,9 +16,9 @@ from raison.records import Completion, Verdict
 def command(arguments: Namespace) -> int:
     asking = Asking(arguments.budget, arguments.n, arguments.temperature, fresh_seed(arguments.seed))
     prepare(arguments.threads)
-    reasoner, task = open_reasoner(arguments.model)
-    problem = parsing(task).parse(arguments.problem)
     console = console_for(arguments)
+    reasoner, task = open_reasoner(console, arguments.model)
+    problem = parsing(task).parse(arguments.problem)
     solved = solve(console, reasoner, task, problem, asking)
     if arguments.seed is None:
         console.print(f"           [dim]seed {asking.seed}[/dim]")

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from raison.errors import UserError
 
 Precision = Literal["fp32", "bf16"]
+SamplingPrecision = Literal["fp32", "bf16", "q8", "q4"]
 
 
 def at_least(record: Any, low: float, *names: str) -> None:
@@ -74,9 +75,11 @@ class TrainSection:
     precision: Precision = "bf16"
     """Of matrix products in supervised stages; weights and optimizer state stay fp32."""
     rl_precision: Precision = "fp32"
-    """Of GRPO's updates, and of sampling where native code, which samples in fp32, does not serve. In fp32 engine and
-    trainer agree to 1e-4 nats; in bf16 a rounded score sends a token to another expert now and then, and the two part
-    by whole nats there. Dense models need not care."""
+    """Of GRPO's updates."""
+    sampling: SamplingPrecision = "fp32"
+    """Of rollouts and evaluation: fp32, bf16, or weights of 8 or 4 bits, rounded anew after each step (`correction` in
+    a grpo stage weighs the difference). In fp32 engine and trainer agree to 1e-4 nats; below it a rounded score sends
+    a token to another expert now and then, and the two part by whole nats there. Dense models need not care."""
     threads: int = 0
     """0 = all cores."""
 

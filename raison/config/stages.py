@@ -124,6 +124,11 @@ class GrpoStage(StageBase):
     """Estimator of the divergence from the stage's starting weights (Schulman's k2, k3; k3 times the ratio)."""
     kl_weight: float = 0.0
     """beta: weight of that divergence."""
+    correction: Literal["none", "token_truncate", "token_mask", "sequence_truncate", "sequence_mask"] = "none"
+    """Weigh tokens by trainer's over sampler's probability, where sampling is rounded: cut at the cap (TIS), or left
+    out beyond it (IcePop); of each token, or of its whole sample."""
+    correction_cap: float = 2.0
+    """Largest such weight."""
     refill_rounds: int = 1
     """How often groups whose rewards are all equal are replaced by fresh problems in a step."""
     length_penalty: float = 0.0
@@ -144,7 +149,7 @@ class GrpoStage(StageBase):
         StageBase.__post_init__(self)
         at_least(self, 1, "problems", "minibatches", "budget")
         at_least(self, 2, "group_size")
-        above_zero(self, "temperature", "clip_low", "clip_high")
+        above_zero(self, "temperature", "clip_low", "clip_high", "correction_cap")
         at_least(self, 0, "kl_weight", "refill_rounds", "length_penalty", "overlong_penalty")
         if self.minibatches > self.problems * self.group_size:
             raise UserError(f"minibatches is {self.minibatches}; a step has {self.problems * self.group_size} samples")

@@ -22,7 +22,7 @@ from raison.engine.cache import LatentCache
 from raison.engine.completion import completion_of
 from raison.engine.kernels.native import why_not
 from raison.engine.native_runner import NativeRunner
-from raison.engine.runner import Logits, Runner
+from raison.engine.runner import DTYPES, Dtype, Logits, Runner
 from raison.engine.sampler import sample
 from raison.engine.scheduler import Plan, Scheduler
 from raison.engine.sequence import Event, SamplingParams, Sequence, sample_seed
@@ -33,7 +33,6 @@ from raison.records import Completion, FinishReason
 from raison.text.reasoning import Piece, ReasoningStream
 from raison.text.tokenizer import Tokenizer
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 REASONS: dict[int, FinishReason] = {STOP: "stop", LENGTH: "length"}
 
 
@@ -46,7 +45,8 @@ class EngineSettings:
     max_batch: int = 256
     prefill_chunk: int = 512
     """Prompt tokens computed in one step, beside the decoding sequences."""
-    dtype: Literal["fp32", "bf16"] = "fp32"
+    dtype: Dtype = "fp32"
+    """fp32, bf16, or weights of 8 or 4 bits (q8, q4: groups of 32, activations rounded to 8 bits)."""
     kernels: Literal["auto", "torch"] = "auto"
     """auto: native code where it serves (kernels/native.py says where), else PyTorch."""
 
@@ -57,7 +57,7 @@ class EngineSettings:
         if self.cache_tokens < self.page_size:
             raise UserError(f"cache_tokens is {self.cache_tokens}; one page already holds {self.page_size}")
         if self.dtype not in DTYPES:
-            raise UserError(f'dtype is "{self.dtype}"; it must be "fp32" or "bf16"')
+            raise UserError(f'dtype is "{self.dtype}"; it must be one of: {", ".join(DTYPES)}')
         if self.kernels not in ("auto", "torch"):
             raise UserError(f'kernels is "{self.kernels}"; it must be "auto" or "torch"')
 
@@ -82,20 +82,23 @@ class Engine:
         self.settings = settings = settings or EngineSettings()
         self.model, self.tokenizer = model, tokenizer
         pages = settings.cache_tokens // settings.page_size
-        dtype = DTYPES[settings.dtype]
         spec = model.spec
         self._longest = min(spec.max_position_embeddings, pages * settings.page_size)
         blocks = -(-self._longest // settings.page_size)
         self._slots = Slots(settings.max_batch, self._longest, blocks, tokenizer.think_close, tokenizer.stops)
-        cache = LatentCache(spec.num_hidden_layers, pages, settings.page_size, spec.cache_width, dtype)
+        cache = LatentCache(spec.num_hidden_layers, pages, settings.page_size, spec.cache_width, DTYPES[settings.dtype])
         self._scheduler = Scheduler(self._slots, cache.pool, settings.page_size, settings.prefill_chunk)
-        native = settings.kernels == "auto" and dtype == torch.float32 and why_not(model) is None
-        self._runner: Runner | NativeRunner = (
-            NativeRunner(model, self._slots, cache) if native else Runner(model, self._slots, cache, dtype)
-        )
+        self._runner = self._make_runner(cache)
         self._ids, self._groups = itertools.count(), itertools.count()
         self._undelivered: list[Event] = []
         self._steps = self._sampled = 0
+
+    def _make_runner(self, cache: LatentCache) -> Runner | NativeRunner:
+        """Native code where it may be used and serves the model, else PyTorch."""
+        dtype = self.settings.dtype
+        if self.settings.kernels == "auto" and dtype != "bf16" and why_not(self.model, dtype) is None:
+            return NativeRunner(self.model, self._slots, cache, dtype)
+        return Runner(self.model, self._slots, cache, dtype)
 
     @property
     def stats(self) -> Stats:

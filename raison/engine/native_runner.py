@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from raison.engine.cache import LatentCache
-from raison.engine.kernels.native import NativeStep, Rows
+from raison.engine.kernels.native import NativeStep, Precision, Rows
 from raison.engine.runner import Logits
 from raison.engine.scheduler import Plan
 from raison.engine.slots import Ints, Slots, as_rows
@@ -19,9 +19,9 @@ from raison.model.transformer import Transformer
 
 
 class NativeRunner:
-    def __init__(self, model: Transformer, slots: Slots, cache: LatentCache) -> None:
+    def __init__(self, model: Transformer, slots: Slots, cache: LatentCache, precision: Precision = "fp32") -> None:
         self.slots, self.cache = slots, cache
-        self._step = NativeStep(model, slots.tokens.shape[1])
+        self._step = NativeStep(model, slots.tokens.shape[1], precision)
         self._last_row = np.zeros(slots.capacity + 1, np.int64)
 
     def refresh(self) -> None:

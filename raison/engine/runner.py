@@ -19,7 +19,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import torch
@@ -30,11 +31,17 @@ from raison.engine.scheduler import Plan
 from raison.engine.slots import Ints, Slots, as_rows
 from raison.model.attention import CacheGroup
 from raison.model.layers import Linear
+from raison.model.mla import MultiHeadLatentAttention
 from raison.model.moe import Experts
+from raison.model.rounding import rounded
 from raison.model.transformer import Transformer
 
 MIN_ROWS_PER_THREAD = 8
 BF16_STEP = 16
+Dtype = Literal["fp32", "bf16", "q8", "q4"]
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "q8": torch.float32, "q4": torch.float32}
+"""What activations and the cache are kept in; q8 and q4 are of weights (model/rounding.py)."""
+ROUNDED = ("q8", "q4")
 EXACT = torch.float32
 """What adapters are merged in before the sum is rounded once."""
 GATHERED_BYTES = 2_000_000
@@ -99,13 +106,13 @@ class Logits:
 
 
 class Runner:
-    """Computes with the model itself in fp32, and with a cast copy of it in other dtypes."""
+    """Computes with the model itself in fp32, and with a cast or rounded copy of it otherwise."""
 
-    def __init__(self, model: Transformer, slots: Slots, cache: LatentCache, dtype: torch.dtype) -> None:
-        self.slots, self.cache, self.dtype = slots, cache, dtype
+    def __init__(self, model: Transformer, slots: Slots, cache: LatentCache, dtype: Dtype) -> None:
+        self.slots, self.cache, self.dtype, self._dtype = slots, cache, DTYPES[dtype], dtype
         self._source = model
-        self.model = model if dtype == torch.float32 else compute_copy(model, dtype)
-        self._step = BF16_STEP if dtype == torch.bfloat16 else 1
+        self.model = model if dtype == "fp32" else compute_copy(model, dtype)
+        self._step = BF16_STEP if dtype == "bf16" else 1
         self._class_of = length_classes(slots.blocks.shape[1])
         layers = range(model.spec.num_hidden_layers)
         self._tokens = [cache.layer_tokens(layer) for layer in layers]
@@ -115,7 +122,7 @@ class Runner:
     def refresh(self) -> None:
         """Take over the model's changed weights."""
         if self.model is not self._source:
-            refresh_copy(self._source, self.model)
+            refresh_copy(self._source, self.model, self._dtype)
 
     def run(self, plan: Plan) -> Logits:
         """Compute the plan's tokens into the cache, and logits for its samples."""
@@ -216,44 +223,76 @@ def _pad(runs: list[Run], lacking: int, slot: int) -> list[Run]:
 
 
 @torch.no_grad()
-def compute_copy(model: Transformer, dtype: torch.dtype) -> Transformer:
+def compute_copy(model: Transformer, dtype: Dtype) -> Transformer:
     """A twin whose products run in `dtype`, adapters merged; what is packed stays so where it has no adapter.
 
-    Norms, routers, embedding and head are the model's own and stay exact.
+    In q8 and q4 everything is expanded and holds the rounded values; the head has 8 bits. Norms, routers and embedding
+    are the model's own and stay exact.
     """
     memo: dict[int, object] = {id(x): x for x in (*model.parameters(), *model.buffers())}
     memo |= {id(module.packed): module.packed for module in model.modules() if isinstance(module, Linear | Experts)}
     twin = copy.deepcopy(model, memo)
-    for source, target in _products(model, twin):
+    if dtype in ROUNDED:
+        twin.spec, twin.rounds = replace(model.spec, tie_word_embeddings=False), True
+        twin.lm_head = nn.Parameter(rounded(model.head, "q8"), requires_grad=False)
+    for source, target in _products(model, twin, dtype):
         if isinstance(source, Linear) and isinstance(target, Linear):
-            target.weight, target.lora = nn.Parameter(source.matrix(EXACT).to(dtype), requires_grad=False), None
-            target.packed = None
-            target.bias = None if source.bias is None else nn.Parameter(source.bias.to(dtype), requires_grad=False)
+            target.weight, target.lora = _frozen(_cast(source.matrix(EXACT), dtype)), None
+            target.packed, target.rounds = None, dtype in ROUNDED
+            target.bias = None if source.bias is None else _frozen(source.bias.to(DTYPES[dtype]))
         elif isinstance(source, Experts) and isinstance(target, Experts):
-            parts = (nn.Parameter(part.to(dtype), requires_grad=False) for part in source.matrices(EXACT))
+            parts = (_frozen(_cast(part, dtype)) for part in source.matrices(EXACT))
             target.gate_up_proj, target.down_proj = parts
             target.lora, target.packed = nn.ModuleDict(), ()
+    _round_by_heads(model, twin, dtype)
     return twin
 
 
 @torch.no_grad()
-def refresh_copy(model: Transformer, twin: Transformer) -> None:
-    """Cast the model's weights into the twin again, in place."""
-    for source, target in _products(model, twin):
+def refresh_copy(model: Transformer, twin: Transformer, dtype: Dtype) -> None:
+    """Cast or round the model's weights into the twin again, in place."""
+    if dtype in ROUNDED:
+        twin.head.copy_(rounded(model.head, "q8"))
+    for source, target in _products(model, twin, dtype):
         if isinstance(source, Linear) and isinstance(target, Linear):
-            target.weight.copy_(source.matrix(EXACT))
+            target.weight.copy_(_cast(source.matrix(EXACT), dtype))
             if source.bias is not None and target.bias is not None:
                 target.bias.copy_(source.bias)
         elif isinstance(source, Experts) and isinstance(target, Experts):
             gate_up, down = source.matrices(EXACT)
-            target.gate_up_proj.copy_(gate_up)
-            target.down_proj.copy_(down)
+            target.gate_up_proj.copy_(_cast(gate_up, dtype))
+            target.down_proj.copy_(_cast(down, dtype))
+    _round_by_heads(model, twin, dtype)
 
 
-def _products(model: Transformer, twin: Transformer) -> Iterator[tuple[nn.Module, nn.Module]]:
+def _round_by_heads(model: Transformer, twin: Transformer, dtype: Dtype) -> None:
+    """kv_b is folded into queries and values head by head, in 8 bits: its key rows are summed over, not its columns."""
+    if not model.spec.is_latent or dtype not in ROUNDED:
+        return
+    keys = model.spec.qk_nope_head_dim
+    found = (m for m in (*model.layers.modules(), *twin.layers.modules()) if isinstance(m, MultiHeadLatentAttention))
+    both = [attention.kv_b_proj for attention in found]
+    for source, target in zip(both[: len(both) // 2], both[len(both) // 2 :], strict=True):
+        of_heads_HEC = source.matrix(EXACT).unflatten(0, (model.spec.num_attention_heads, -1))
+        key_HPC, value_HVC = of_heads_HEC[:, :keys], of_heads_HEC[:, keys:]
+        key_HPC = rounded(key_HPC.transpose(1, 2), "q8").transpose(1, 2)
+        target.weight.copy_(torch.cat((key_HPC, rounded(value_HVC, "q8")), 1).flatten(0, 1))
+        target.rounds = False
+
+
+def _cast(exact: Tensor, dtype: Dtype) -> Tensor:
+    return rounded(exact, dtype) if dtype == "q8" or dtype == "q4" else exact.to(DTYPES[dtype])
+
+
+def _frozen(value: Tensor) -> nn.Parameter:
+    return nn.Parameter(value, requires_grad=False)
+
+
+def _products(model: Transformer, twin: Transformer, dtype: Dtype) -> Iterator[tuple[nn.Module, nn.Module]]:
     """The projections of both that are computed in the twin's own dtype."""
     found = dict(twin.layers.named_modules())
     for name, source in model.layers.named_modules():
-        stays = isinstance(source, Linear | Experts) and bool(source.packed) and not source.lora
-        if isinstance(source, Linear | Experts) and not stays:
-            yield source, found[name]
+        if isinstance(source, Linear | Experts):
+            stays = bool(source.packed) and not source.lora and dtype not in ROUNDED
+            if not stays:
+                yield source, found[name]

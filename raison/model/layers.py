@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from raison.model.autograd import call
 from raison.model.low_rank import LowRank
 from raison.model.packed import PackedMatrix, PackedProduct, Scratch
+from raison.model.rounding import rounded_rows
 
 
 class Linear(nn.Module):
@@ -34,6 +35,8 @@ class Linear(nn.Module):
         self.bias = nn.Parameter(torch.empty(out_features)) if bias else None
         self.lora = None
         self.packed: PackedMatrix | None = None
+        self.rounds = False
+        """Whether activations are rounded to 8 bits in groups of 32, as native code does against such weights."""
         self._scratch: Scratch | None = None
 
     def pack(self, matrix: PackedMatrix, scratch: Scratch) -> None:
@@ -66,6 +69,7 @@ class Linear(nn.Module):
 
     def forward(self, x_ND: Tensor) -> Tensor:
         bias = None if self.bias is None else self.bias.to(x_ND.dtype)
+        x_ND = rounded_rows(x_ND) if self.rounds else x_ND
         if self.packed is None:
             y_NF = F.linear(x_ND, self.weight.to(x_ND.dtype), bias)
         else:

@@ -22,6 +22,7 @@ from raison.model.layout import Layout
 from raison.model.mla import MultiHeadLatentAttention
 from raison.model.moe import Experts, MixtureOfExperts, Router, Routing
 from raison.model.rope import rotation
+from raison.model.rounding import rounded_rows
 from raison.model.spec import ModelSpec
 
 
@@ -78,6 +79,8 @@ class Transformer(nn.Module):
         self.layers = nn.ModuleList(Block(spec, i) for i in range(spec.num_hidden_layers))
         self.norm = RMSNorm(spec.hidden_size, spec.rms_norm_eps)
         self.lm_head = None if spec.tie_word_embeddings else nn.Parameter(torch.empty_like(self.embed_tokens))
+        self.rounds = False
+        """As in Linear, for the head."""
         first = spec.num_hidden_layers
         self.mtp = nn.ModuleList(MultiTokenPrediction(spec, first + i) for i in range(spec.num_nextn_predict_layers))
 
@@ -102,7 +105,9 @@ class Transformer(nn.Module):
 
     def logits(self, states_nD: Tensor, norm: RMSNorm | None = None) -> Tensor:
         """[n, D] -> [n, Y] in fp32, the product in the states' dtype."""
-        return F.linear((norm or self.norm)(states_nD), self.head.to(states_nD.dtype)).float()
+        normed_nD = (norm or self.norm)(states_nD)
+        normed_nD = rounded_rows(normed_nD) if self.rounds else normed_nD
+        return F.linear(normed_nD, self.head.to(states_nD.dtype)).float()
 
     def predictors(self) -> Iterator[MultiTokenPrediction]:
         """The MTP modules in order of depth."""

@@ -32,7 +32,7 @@ from raison.train.data import Packed, pack
 from raison.train.learner import Learner
 from raison.train.loop import StepOutcome
 from raison.train.loss import token_logprobs
-from raison.train.policy_loss import Aggregation, LossSettings, PolicyBatch, PolicyLoss, policy_loss
+from raison.train.policy_loss import Aggregation, LossSettings, PolicyBatch, PolicyLoss, correction_weights, policy_loss
 from raison.train.rollout import RolloutLog, Round, Sampler
 
 
@@ -245,15 +245,24 @@ class GrpoStep:
 
     def _backward(self, micro: Micro, old_n: Tensor | None, share: Share) -> Watched:
         scored = score(self.learner.model, micro.packed, self.stage.temperature, self.learner.dtype)
+        old_n = scored.logp_n.detach() if old_n is None else old_n
         batch = PolicyBatch(
             logp_N=scored.logp_n,
-            old_N=scored.logp_n.detach() if old_n is None else old_n,
+            old_N=old_n,
             segment_N=micro.segment_n,
             adv_B=micro.adv_B,
             ref_N=None if self._reference is None else self._frozen(self._reference, micro),
             sampler_N=micro.sampler_n,
+            is_weights_N=self._correction(micro, old_n),
         )
         settings = replace(self._settings, num_items=share.items, accumulation=share.accumulation)
         out = policy_loss(batch, settings)
         self.learner.backward(out.loss, scored.routings)
         return Watched(out, scored.entropy_n.mean().item())
+
+    def _correction(self, micro: Micro, old_n: Tensor) -> Tensor | None:
+        """How much each token counts where the sampler was not quite the policy."""
+        mode, cap = self.stage.correction, self.stage.correction_cap
+        if mode == "none":
+            return None
+        return correction_weights(old_n, micro.sampler_n, micro.segment_n, len(micro.adv_B), mode, high=cap)

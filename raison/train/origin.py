@@ -22,7 +22,7 @@ from raison.model.transformer import Transformer, initialise
 from raison.text.tokenizer import Tokenizer
 from raison.weights import folder as model_folder
 from raison.weights import peft, source
-from raison.weights.folder import LoadedModel
+from raison.weights.opened import LoadedModel
 
 MODEL, ADAPTER = "model", "adapter"
 

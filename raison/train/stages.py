@@ -23,7 +23,6 @@ from raison.config import (
     TeacherSection,
 )
 from raison.engine.engine import Engine, EngineSettings
-from raison.engine.kernels.native import why_not
 from raison.errors import UserError
 from raison.model.transformer import Transformer
 from raison.reasoner import cache_that_fits
@@ -77,10 +76,8 @@ class Bench:
         return self.folder / "stages" / name
 
     def engine(self, model: Transformer, tokenizer: Tokenizer | None = None) -> Engine:
-        """Samples in fp32 where native code does, else in what GRPO computes in."""
         tokens = min(CACHE_TOKENS, cache_that_fits(model.spec))
-        dtype = self.recipe.train.rl_precision if why_not(model) else "fp32"
-        settings = EngineSettings(cache_tokens=tokens, max_batch=MAX_BATCH, dtype=dtype)
+        settings = EngineSettings(cache_tokens=tokens, max_batch=MAX_BATCH, dtype=self.recipe.train.sampling)
         return Engine(model, tokenizer or self.tokenizer, settings)
 
 

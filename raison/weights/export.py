@@ -17,8 +17,8 @@ from raison.model.grouped_query import GroupedQueryAttention
 from raison.model.layers import Linear
 from raison.model.transformer import Transformer
 from raison.weights import folder
-from raison.weights.folder import LoadedModel
 from raison.weights.gguf_export import export_gguf
+from raison.weights.opened import LoadedModel
 
 Quant = Literal["F32", "F16", "BF16", "Q8_0", "Q4_0"]
 FOLDER_DTYPES: dict[str, Literal["fp32", "fp16", "bf16"]] = {"F32": "fp32", "F16": "fp16", "BF16": "bf16"}

@@ -15,7 +15,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,31 +23,19 @@ import torch
 
 from raison.errors import CheckpointError, UserError
 from raison.files import finish_interrupted, replace_folder, standing
-from raison.hardware import available_memory
-from raison.model import cost
 from raison.model.spec import ModelSpec
 from raison.model.transformer import Transformer
 from raison.text.chat import TEMPLATE
 from raison.text.tokenizer import Tokenizer
 from raison.weights.families import config_from_spec, spec_from_config
-from raison.weights.huggingface import export_tensors, import_tensors, without_absent_predictors
+from raison.weights.huggingface import export_tensors, without_absent_predictors
+from raison.weights.opened import LoadedModel, Opened
 from raison.weights.shards import open_tensors
 from raison.weights.vocabulary_files import CHAT, GENERATION, TOKENIZER_CONFIG, VOCABULARY, load_tokenizer, read_json
 
 CONFIG, WEIGHTS, PROVENANCE = "config.json", "model.safetensors", "raison.json"
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 FORMAT = 1
-
-
-@dataclass(frozen=True, slots=True)
-class LoadedModel:
-    model: Transformer
-    """On the CPU, in fp32."""
-    tokenizer: Tokenizer
-    provenance: dict[str, Any]
-    """As the saver gave it; empty for a folder that other software wrote."""
-    notes: tuple[str, ...] = ()
-    """What a user should know about what was left out."""
 
 
 def save(
@@ -78,13 +65,15 @@ def save(
 
 
 def load(folder: Path, *, packed: bool | None = None) -> LoadedModel:
-    """Read a model folder, ours or one of a known family that other software wrote.
-
-    `packed` keeps the matrices as they are in the files, mapped, and expands one at a time; None does so where the
-    model would not fit into half of the memory that is left.
+    """Read a model folder, ours or one of a known family that other software wrote; `packed` as in Opened.load.
 
     Raises CheckpointError that names the file, what is wrong with it and, where there is one, the remedy.
     """
+    return open_folder(folder).load(packed)
+
+
+def open_folder(folder: Path) -> Opened:
+    """All of a model folder but the weights. Raises CheckpointError as `load` does."""
     source = _readable(folder.resolve())
     config = read_json(source / CONFIG)
     about = read_json(source / PROVENANCE) if (source / PROVENANCE).is_file() else {}
@@ -100,15 +89,10 @@ def load(folder: Path, *, packed: bool | None = None) -> LoadedModel:
     try:
         tensors = open_tensors(source)
         spec, notes = without_absent_predictors(spec, tensors)
-        model = import_tensors(spec, tensors, packed=too_large(spec) if packed is None else packed)
     except CheckpointError as error:
         raise CheckpointError(f"{source}: {error}") from error
-    return LoadedModel(model, tokenizer, about.get("provenance", {}), notes)
-
-
-def too_large(spec: ModelSpec) -> bool:
-    """Whether the model in fp32 would take more than half of the memory that is left."""
-    return cost.weight_bytes(spec, "fp32") > available_memory() / 2
+    size = sum(file.stat().st_size for file in source.glob("*.safetensors"))
+    return Opened(source, "Hugging Face folder", size, spec, tokenizer, tensors, about.get("provenance", {}), notes)
 
 
 def _contents(
@@ -159,7 +143,7 @@ def _refuse_strangers(folder: Path) -> None:
 def _readable(folder: Path) -> Path:
     found = standing(folder)
     if found is None:
-        raise CheckpointError(f"there is no model folder {folder}")
+        raise CheckpointError(f"there is no model folder {folder}, nor a file of that name")
     return found
 
 

@@ -10,7 +10,7 @@ Legend: X experts, I inner width of an expert, D width.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 import torch
@@ -50,20 +50,31 @@ def export_tensors(model: Transformer, dtype: torch.dtype | None = None) -> dict
     return {name: t.to(t.dtype if name.endswith(ROUTER_BIAS) else dtype or t.dtype) for name, t in named_views(model)}
 
 
-def import_tensors(spec: ModelSpec, source: Mapping[str, PackedMatrix], *, packed: bool = False) -> Transformer:
+def import_tensors(
+    spec: ModelSpec,
+    source: Mapping[str, PackedMatrix],
+    *,
+    packed: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Transformer:
     """A model of `spec` with these weights; nothing is allocated before every name and shape is known to fit.
 
-    Expanded to fp32; or `packed`: the matrices of attention and feed-forward stay as they are in `source`.
+    Expanded to fp32; or `packed`: the matrices of attention and feed-forward stay as they are in `source`. `progress`
+    is told of bytes that are ready, and of all.
     Raises CheckpointError that lists tensors which are missing, left over or of another shape.
     """
     model = check_tensors(spec, source)
     if packed:
         _pack(model, source)
     materialise(model)
+    views = [(name, view) for name, view in named_views(model) if view.numel()]  # what is packed left an empty one
+    done, total = 0, sum(view.nbytes for _, view in views)
     with torch.no_grad():
-        for name, view in named_views(model):
-            if view.numel():  # what was packed left an empty parameter
-                source[name].expand_into(view)
+        for name, view in views:
+            source[name].expand_into(view)
+            done += view.nbytes
+            if progress is not None:
+                progress(done, total)
     return model
 
 

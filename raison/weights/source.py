@@ -18,25 +18,27 @@ from raison.text.template import ChatTemplate
 from raison.text.tokenizer import Tokenizer
 from raison.text.vocabulary import backend_from_gguf
 from raison.weights import folder
-from raison.weights.folder import LoadedModel, too_large
 from raison.weights.gguf_file import GgufFile, open_gguf
 from raison.weights.gguf_model import GgufTensors, spec_of
-from raison.weights.huggingface import import_tensors
+from raison.weights.opened import LoadedModel, Opened, Progress
 
 SMOLLM2 = "smollm2"
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 HUB_FILES = ("*.safetensors", "*.json", "*.jinja")
 
 
-def load(source: str | Path, *, packed: bool | None = None) -> LoadedModel:
-    """The model at a path, `smollm2`, or a name of the hub. `packed` as in folder.load.
+def load(source: str | Path, *, packed: bool | None = None, progress: Progress | None = None) -> LoadedModel:
+    """The model at a path, `smollm2`, or a name of the hub; `packed` and `progress` as in Opened.load.
 
     Raises CheckpointError that names the file and what is wrong with it.
     """
+    return open_model(source).load(packed, progress)
+
+
+def open_model(source: str | Path) -> Opened:
+    """All of a model but its weights. Raises CheckpointError as `load` does."""
     path = locate(source)
-    if path.is_file():
-        return load_gguf(path, packed=packed)
-    return folder.load(path, packed=packed)
+    return open_gguf_model(path) if path.is_file() else folder.open_folder(path)
 
 
 def locate(source: str | Path) -> Path:
@@ -70,8 +72,8 @@ def _from_hub(name: str) -> Path:
         raise UserError(f"{name} is no path here and could not be fetched from the hub: {error}") from error
 
 
-def load_gguf(path: Path, *, packed: bool | None = None) -> LoadedModel:
-    """The model in a GGUF file, with the vocabulary and the template of its metadata."""
+def open_gguf_model(path: Path) -> Opened:
+    """A GGUF file, with the vocabulary and the template of its metadata."""
     file = open_gguf(path)
     if file.metadata.get("split.count", 1) != 1:
         raise CheckpointError(f"{path} is one of several parts; join them with llama-gguf-split --merge first")
@@ -81,10 +83,10 @@ def load_gguf(path: Path, *, packed: bool | None = None) -> LoadedModel:
         if tokenizer.size > spec.vocab_size:
             raise CheckpointError(f"it has {tokenizer.size} tokens, but embeddings for {spec.vocab_size} only")
         tensors = GgufTensors(file, spec)
-        model = import_tensors(spec, tensors, packed=too_large(spec) if packed is None else packed)
     except UserError as error:
         raise CheckpointError(f"{path}: {error}") from error
-    return LoadedModel(model, tokenizer, _about(file))
+    form, size = f"GGUF version {file.version}", path.stat().st_size
+    return Opened(path, form, size, spec, tokenizer, tensors, _about(file))
 
 
 def gguf_tokenizer(metadata: dict[str, Any]) -> Tokenizer:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from raison.config import GrpoStage, OptimizerSection, TaskSection
 from raison.errors import CheckpointError, UserError
 from raison.model.transformer import Transformer, initialise
 from raison.records import Completion, Problem, Rollout, Verdict
+from raison.tasks.countdown import Countdown
 from raison.train.data import Problems
-from raison.train.grpo import GrpoStep, credit, describe, minibatches
+from raison.train.grpo import GrpoStep, Micro, credit, describe, minibatches, share_of
 from raison.train.learner import Learner
 from raison.train.origin import Origin
 from raison.train.reject import select
@@ -157,3 +161,35 @@ def test_reinforcement_reinforces(tmp_path: Path) -> None:
     solved = [step(number).figures["solved"] for number in range(stage.steps)]
     assert 0.2 < solved[0] < 0.8
     assert solved[-1] > 0.9
+
+
+def test_the_correction_weighs_tokens_by_trainer_over_sampler(tmp_path: Path) -> None:
+    """A sampler that claims every token likelier by 0.2 nats: the gradient is e^-0.2 of the uncorrected, or capped."""
+
+    def gradient(shift: float, **changes: Any) -> torch.Tensor:
+        stage = GrpoStage(
+            steps=1, problems=4, group_size=4, budget=6, reward="random", control=False, refill_rounds=0,
+            optimizer=OptimizerSection(kind="adamw", lr=1e-12, schedule="constant", warmup=0, clip=0.0), **changes,
+        )  # fmt: skip
+        place = tmp_path / str(len(list(tmp_path.iterdir())))
+        place.mkdir()
+        recipe = small()
+        bench = Bench(recipe, place, Origin(recipe, place), Countdown())
+        model = initialise(Transformer(recipe.model), seed=0)
+        learner = Learner(model, stage.optimizer, 1, bench.dtype(stage))
+        sampler = Sampler(bench.engine(model), bench.problems, stage, 0)
+        step = GrpoStep(learner, sampler, stage, RolloutLog(place / "log"))
+        shifted = [
+            replace(c, rollout=replace(c.rollout, logprobs=tuple(x + shift for x in c.rollout.logprobs)))
+            for c in credit(sampler.draw(0), stage)
+        ]
+        for micro in [Micro.of(shifted)]:
+            step._backward(micro, None, share_of(micro, [micro], "dapo"))
+        return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+
+    plain = gradient(0.2)
+    assert torch.allclose(gradient(0.2, correction="token_truncate"), plain * math.exp(-0.2), rtol=1e-3, atol=1e-7)
+    assert torch.allclose(
+        gradient(-1.0, correction="token_truncate", correction_cap=1.5), plain * 1.5, rtol=1e-3, atol=1e-7
+    )
+    assert not gradient(-1.0, correction="token_mask", correction_cap=1.5).any()

@@ -14,12 +14,12 @@ from raison.model.spec import Llama3Spec, ModelSpec, YarnSpec
 from raison.text.tokenizer import Tokenizer
 from raison.weights import folder
 from raison.weights.export import export
-from raison.weights.folder import LoadedModel
 from raison.weights.gguf_export import export_gguf
 from raison.weights.gguf_file import GgufFile, open_gguf
 from raison.weights.gguf_model import GgufTensors, spec_of
 from raison.weights.huggingface import check_tensors
-from raison.weights.source import load, load_gguf, locate
+from raison.weights.opened import LoadedModel
+from raison.weights.source import load, locate
 from raison.weights.survey import survey
 from tests.shapes import FAMILY_SHAPES, SHAPES, absorbed_logits, random_ids, random_model
 
@@ -42,7 +42,7 @@ def shape_of(name: str) -> ModelSpec:
 def test_round_trip_is_exact_in_f32(tmp_path: Path, name: str) -> None:
     model = random_model(shape_of(name))
     export_gguf(tmp_path / "m.gguf", model, TOKENIZER, "F32", name)
-    expanded, packed = (load_gguf(tmp_path / "m.gguf", packed=p) for p in (False, True))
+    expanded, packed = (load(tmp_path / "m.gguf", packed=p) for p in (False, True))
     spec = expanded.model.spec
     if name.startswith("llama"):
         assert spec.rope_interleave
@@ -64,7 +64,7 @@ def test_quantised_export_is_near(tmp_path: Path, quant: Any) -> None:
     model = random_model(spec)
     export_gguf(tmp_path / "m.gguf", model, TOKENIZER, quant, "m")
     with torch.no_grad():
-        expected, found = model.score(IDS), load_gguf(tmp_path / "m.gguf").model.score(IDS)
+        expected, found = model.score(IDS), load(tmp_path / "m.gguf").model.score(IDS)
     error = (found - expected).square().mean().sqrt() / expected.std()
     assert error < {"F16": 2e-3, "Q8_0": 0.03, "Q4_0": 0.4}[quant]
     assert survey(tmp_path / "m.gguf").stored[quant] > 10
@@ -75,7 +75,7 @@ def test_llama_3_scaling_is_recognised(tmp_path: Path) -> None:
     spec = replace(FAMILY_SHAPES["llama"], vocab_size=1280, rope_scaling=published, rope_theta=5e5, head_dim=64)
     model = random_model(spec)
     export_gguf(tmp_path / "m.gguf", model, TOKENIZER, "F32", "m")
-    loaded = load_gguf(tmp_path / "m.gguf").model
+    loaded = load(tmp_path / "m.gguf").model
     assert loaded.spec.rope_scaling == published
     with torch.no_grad():
         assert (loaded.score(IDS) - model.score(IDS)).abs().max() < 1e-4

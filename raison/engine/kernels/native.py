@@ -2,8 +2,9 @@
 
 The package's build compiles step.cpp twice, for AVX-512 and for AVX2; which one runs is decided here, at run time, from
 the processor's own flags. Where no compiler was there at installation, or the processor has neither, `why_not` says so
-and the engine runs on PyTorch: slower, the same numbers. Weights are packed once, and again by `refresh`. Not covered:
-dtypes other than fp32 (see step.cpp).
+and the engine runs on PyTorch: slower, the same numbers. Weights are packed once, and again by `refresh`: in fp32, or
+rounded to 8 or 4 bits in groups of 32 (matrix.hpp), where blocks of a GGUF file that have that form already go over as
+they are. Not covered: bf16 (see step.cpp).
 
 Legend: N rows of the step, S sequences, n rows that are drawn, Y vocabulary.
 """
@@ -15,24 +16,33 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from raison import hardware
 from raison.engine.slots import Ints
+from raison.model.grouped_query import GroupedQueryAttention
 from raison.model.layers import Linear, SwiGLU
 from raison.model.mla import MultiHeadLatentAttention
 from raison.model.moe import Experts, MixtureOfExperts
+from raison.model.packed import PackedMatrix
 from raison.model.rope import rotation
 from raison.model.spec import ModelSpec
 from raison.model.transformer import Block, Transformer
+from raison.weights.gguf_blocks import GgufBlocks
 
-VARIANTS = {"avx512": ("avx512f", "avx512dq", "avx512bw", "avx512vl"), "avx2": ("avx2", "fma")}
+VARIANTS = {"avx512": ("avx512f", "avx512dq", "avx512bw", "avx512vl", "avx512_vnni"), "avx2": ("avx2", "fma", "f16c")}
 """Library suffix -> the instruction sets it needs, the better first."""
+Precision = Literal["fp32", "q8", "q4"]
+FORMATS = {"fp32": 0, "q8": 8, "q4": 4}
+KINDS = {"Q4_0": 2, "Q4_1": 3, "Q8_0": 8}
+"""Blocks of GGUF files that are packed without a change of value, by ggml's numbers."""
+GROUP = 32
+MOST_CHOSEN = 64
 PACKED_BYTES = 2 * 2**30
 """Packing copies the weights; a model larger than this runs on PyTorch, from its own."""
 FP32 = torch.float32
@@ -49,9 +59,15 @@ class _Shape(ctypes.Structure):
     _fields_ = (
         *_fields(ctypes.c_int32, "vocabulary hidden layers heads q_rank kv_rank nope rope value inner experts chosen"),
         *_fields(ctypes.c_int32, "expert_inner shared_inner groups kept_groups first_dense normalise"),
+        *_fields(ctypes.c_int32, "key_heads head qkv_bias out_bias qk_norm neighbours group_best sigmoid"),
+        *_fields(ctypes.c_int32, "format head_format"),
         *_fields(ctypes.c_float, "routed_scale epsilon softmax_scale"),
         *_fields(POINTER, "cosines sines"),
     )
+
+
+class _Weight(ctypes.Structure):
+    _fields_ = ("data", POINTER), *_fields(ctypes.c_int32, "kind outputs inputs unused")
 
 
 class _Step(ctypes.Structure):
@@ -109,7 +125,7 @@ def opened(name: str) -> Library:
     if path is None:
         return Library(None, None, f"{name} was not compiled at installation")
     try:
-        return Library(name, _declared(ctypes.CDLL(str(path))), f"fp32 steps run on {name} code")
+        return Library(name, _declared(ctypes.CDLL(str(path))), f"steps run on {name} code")
     except OSError as error:
         return Library(None, None, f"{path.name} cannot be loaded: {error}")
 
@@ -120,71 +136,134 @@ def _built(name: str) -> Path | None:
 
 def _declared(handle: ctypes.CDLL) -> ctypes.CDLL:
     handle.raison_model.argtypes, handle.raison_model.restype = [ctypes.POINTER(_Shape)], POINTER
-    handle.raison_pack.argtypes, handle.raison_pack.restype = [POINTER, POINTER], None
+    handle.raison_pack.argtypes, handle.raison_pack.restype = [POINTER, POINTER, ctypes.c_int], None
     handle.raison_free.argtypes, handle.raison_free.restype = [POINTER], None
     handle.raison_step.argtypes, handle.raison_step.restype = [POINTER, ctypes.POINTER(_Step)], None
     handle.raison_draw.argtypes, handle.raison_draw.restype = [ctypes.POINTER(_Draw)], ctypes.c_int
     return handle
 
 
-def why_not(model: Transformer) -> str | None:
+def why_not(model: Transformer, precision: Precision = "fp32") -> str | None:
     """Why this model cannot run on the native step, or None when it can."""
     if library().handle is None:
         return library().why
-    if not model.spec.is_latent or model.spec.topk_method != "noaux_tc":
-        return "native code has latent attention and DeepSeek-V3's router only"
-    if any(isinstance(m, Linear | Experts) and m.packed for m in model.modules()):
+    if model.spec.num_experts_per_tok > MOST_CHOSEN:
+        return f"native code sends a token to {MOST_CHOSEN} experts at most"
+    if precision == "fp32" and any(isinstance(m, Linear | Experts) and m.packed for m in model.modules()):
         return "packed weights are expanded one at a time"
-    if any(p.dtype != torch.float32 or p.device.type != "cpu" for p in model.parameters()):
+    if any(p.dtype != FP32 or p.device.type != "cpu" for p in model.parameters()):
         return "the weights are not all fp32 on the CPU"
     size = sum(p.numel() * 4 for p in model.parameters())
-    return f"{size / 2**30:.1f} GiB of weights are too many to pack" if size > PACKED_BYTES else None
+    if precision == "fp32" and size > PACKED_BYTES:
+        return f"{size / 2**30:.1f} GiB of weights are too many to pack"
+    return None
 
 
-def weights_of(model: Transformer) -> Iterator[Tensor]:
-    """Every weight in the order in which step.cpp's Model::pack reads them, adapters folded in."""
+Source = Tensor | GgufBlocks
+"""What a weight is read from: fp32, or blocks of a file that native code knows."""
+
+
+def weights_of(model: Transformer, raw: bool) -> Iterator[Source]:
+    """Every weight in the order in which network.hpp reads them, adapters folded in; `raw` leaves known blocks as they
+    are.
+    """
     yield model.embed_tokens
     for block in model.layers:
         assert isinstance(block, Block)
         yield block.input_layernorm.weight
-        assert isinstance(block.self_attn, MultiHeadLatentAttention)
-        yield from _attention(block.self_attn)
+        attention = block.self_attn
+        yield from (
+            _latent(attention, raw) if isinstance(attention, MultiHeadLatentAttention) else _grouped(attention, raw)
+        )
         yield block.post_attention_layernorm.weight
-        yield from _mixture(block.mlp) if isinstance(block.mlp, MixtureOfExperts) else _dense(block.mlp)
+        yield from _mixture(block.mlp, raw) if isinstance(block.mlp, MixtureOfExperts) else _dense(block.mlp, raw)
     yield model.norm.weight
     yield model.head
 
 
-def _attention(attention: MultiHeadLatentAttention) -> Iterator[Tensor]:
+def _matrix(linear: nn.Module, raw: bool) -> Source:
+    assert isinstance(linear, Linear)
+    if raw and linear.lora is None and (blocks := _known(linear.packed)) is not None:
+        return blocks
+    return linear.matrix(FP32)
+
+
+def _known(matrix: PackedMatrix | None) -> GgufBlocks | None:
+    """A matrix whose blocks native code reads; none of them may go over the end of a row."""
+    found = isinstance(matrix, GgufBlocks) and matrix.kind in KINDS and matrix.shape[-1] % GROUP == 0
+    return matrix if isinstance(matrix, GgufBlocks) and found else None
+
+
+def known_width(matrix: PackedMatrix) -> Precision:
+    """The width at which native code packs the matrix without a change of value."""
+    blocks = _known(matrix)
+    return "fp32" if blocks is None else "q8" if blocks.kind == "Q8_0" else "q4"
+
+
+def _latent(attention: MultiHeadLatentAttention, raw: bool) -> Iterator[Source]:
     if attention.spec.q_lora_rank is None:
-        yield attention.q_proj.matrix(FP32)
+        yield _matrix(attention.q_proj, raw)
     else:
-        yield from (attention.q_a_proj.matrix(FP32), attention.q_a_layernorm.weight, attention.q_b_proj.matrix(FP32))
-    yield from (attention.kv_a_proj_with_mqa.matrix(FP32), attention.kv_a_layernorm.weight)
-    yield from (attention.kv_b_proj.matrix(FP32), attention.o_proj.matrix(FP32))
+        yield from (_matrix(attention.q_a_proj, raw), attention.q_a_layernorm.weight, _matrix(attention.q_b_proj, raw))
+    yield from (_matrix(attention.kv_a_proj_with_mqa, raw), attention.kv_a_layernorm.weight)
+    yield from (attention.kv_b_proj.matrix(FP32), _matrix(attention.o_proj, raw))
 
 
-def _dense(swiglu: torch.nn.Module) -> Iterator[Tensor]:
+def _grouped(attention: nn.Module, raw: bool) -> Iterator[Source]:
+    assert isinstance(attention, GroupedQueryAttention)
+    parts = attention.q_proj, attention.k_proj, attention.v_proj
+    yield from (_matrix(part, raw) for part in parts)
+    yield from (part.bias for part in parts if part.bias is not None)
+    if attention.q_norm is not None and attention.k_norm is not None:
+        yield from (attention.q_norm.weight, attention.k_norm.weight)
+    yield _matrix(attention.o_proj, raw)
+    if attention.o_proj.bias is not None:
+        yield attention.o_proj.bias
+
+
+def _dense(swiglu: nn.Module, raw: bool) -> Iterator[Source]:
     assert isinstance(swiglu, SwiGLU)
-    yield from (part.matrix(FP32) for part in (swiglu.gate_proj, swiglu.up_proj, swiglu.down_proj))
+    yield from (_matrix(part, raw) for part in (swiglu.gate_proj, swiglu.up_proj, swiglu.down_proj))
 
 
-def _mixture(mixture: MixtureOfExperts) -> Iterator[Tensor]:
-    assert mixture.gate.bias is not None
-    yield from (mixture.gate.weight, mixture.gate.bias)
-    yield from mixture.experts.matrices(FP32)
+def _mixture(mixture: MixtureOfExperts, raw: bool) -> Iterator[Source]:
+    yield mixture.gate.weight
+    if mixture.gate.bias is not None:
+        yield mixture.gate.bias
+    yield from _experts(mixture.experts, raw)
     if mixture.shared_experts is not None:
-        yield from _dense(mixture.shared_experts)
+        yield from _dense(mixture.shared_experts, raw)
 
 
-def _shape(spec: ModelSpec, cosines: Tensor, sines: Tensor) -> _Shape:
+def _experts(experts: Experts, raw: bool) -> Iterator[Source]:
+    """Gate, up and down of each expert."""
+    if raw and not experts.lora and experts.packed:
+        parts = [part for expert in experts.packed for part in (expert.gate, expert.up, expert.down)]
+        yield from (_known(part) or part.expand() for part in parts)
+        return
+    for gate_up, down in zip(*experts.matrices(FP32), strict=True):
+        yield from (*gate_up.chunk(2), down)
+
+
+def _handed(source: Source) -> _Weight:
+    outputs, inputs = source.shape if len(source.shape) == 2 else (1, source.shape[0])
+    if isinstance(source, GgufBlocks):
+        return _Weight(source.data.data_ptr(), KINDS[source.kind], outputs, inputs, 0)
+    return _Weight(source.data_ptr(), 0, outputs, inputs, 0)
+
+
+def _shape(spec: ModelSpec, precision: Precision, cosines: Tensor, sines: Tensor) -> _Shape:
+    format, biased = FORMATS[precision], spec.topk_method == "noaux_tc"
     return _Shape(
         spec.vocab_size, spec.hidden_size, spec.num_hidden_layers, spec.num_attention_heads, spec.q_lora_rank or 0,
-        spec.latent_rank, spec.qk_nope_head_dim, spec.qk_rope_head_dim, spec.v_head_dim, spec.intermediate_size,
+        spec.kv_lora_rank or 0, spec.qk_nope_head_dim, spec.qk_rope_head_dim, spec.v_head_dim, spec.intermediate_size,
         spec.n_routed_experts, spec.num_experts_per_tok, spec.moe_intermediate_size,
-        spec.n_shared_experts * spec.moe_intermediate_size, spec.n_group, spec.topk_group, spec.first_k_dense_replace,
-        spec.norm_topk_prob, spec.routed_scaling_factor, spec.rms_norm_eps, spec.softmax_scale,
-        cosines.data_ptr(), sines.data_ptr(),
+        spec.n_shared_experts * spec.moe_intermediate_size, spec.n_group,
+        spec.n_group if spec.topk_method == "greedy" else spec.topk_group, spec.first_k_dense_replace,
+        spec.norm_topk_prob, 0 if spec.is_latent else spec.key_value_heads, spec.qk_head_dim, spec.qkv_bias,
+        spec.o_bias, spec.qk_norm, spec.is_latent or spec.rope_interleave, 2 if biased else 1, biased,
+        format, 8 if format else 0,
+        spec.routed_scaling_factor, spec.rms_norm_eps, spec.softmax_scale, cosines.data_ptr(), sines.data_ptr(),
     )  # fmt: skip
 
 
@@ -202,16 +281,16 @@ class Rows:
 
 
 class NativeStep:
-    """A model's weights, packed. Not copied: the embedding, the norms and the router's bias."""
+    """A model's weights, packed. Not copied: the embedding, norms and biases."""
 
-    def __init__(self, model: Transformer, longest: int) -> None:
+    def __init__(self, model: Transformer, longest: int, precision: Precision = "fp32") -> None:
         handle = library().handle
         assert handle is not None, library().why
-        self._library, self._model = handle, model
+        self._library, self._model, self._raw = handle, model, precision != "fp32"
         angles = rotation(model.spec, torch.arange(longest)).squeeze(1)
         self._tables = angles.real.contiguous(), angles.imag.contiguous()
-        self._handle = handle.raison_model(ctypes.byref(_shape(model.spec, *self._tables)))
-        self._weights: list[Tensor] = []
+        self._handle = handle.raison_model(ctypes.byref(_shape(model.spec, precision, *self._tables)))
+        self._kept: list[Source] = []
         self.refresh()
 
     def __del__(self) -> None:
@@ -221,9 +300,12 @@ class NativeStep:
     @torch.no_grad()
     def refresh(self) -> None:
         """Take over the model's weights as they are now."""
-        self._weights = [weight.detach().contiguous() for weight in weights_of(self._model)]
-        pointers = (POINTER * len(self._weights))(*(weight.data_ptr() for weight in self._weights))
-        self._library.raison_pack(self._handle, pointers)
+        found = weights_of(self._model, self._raw)
+        sources = [x.detach().contiguous() if isinstance(x, Tensor) else x for x in found]
+        handed = (_Weight * len(sources))(*map(_handed, sources))
+        self._library.raison_pack(self._handle, handed, torch.get_num_threads())
+        embedding, *rest = sources
+        self._kept = [embedding, *(x for x in rest if len(x.shape) == 1)]
 
     def run(self, rows: Rows, blocks: Ints, cache_ZGPW: Tensor, lines: int) -> Tensor:
         """Compute the rows into the cache; logits [lines, Y and padding to whole vectors]."""

@@ -21,8 +21,19 @@ class Pool {
 
     // Calls work(0) ... work(units - 1), each once, on up to `threads` threads; the caller is one of them.
     void run(int threads, int units, const std::function<void(int)>& work) {
+        call(threads < units ? threads - 1 : units - 1, units, work);
+    }
+
+    // Calls work(0) ... work(threads - 1) at once, each on a thread of its own: they may wait for each other.
+    void together(int threads, const std::function<void(int)>& work) {
+        if (threads > 1) call(threads - 1, 0, work);
+        else work(0);
+    }
+
+  private:
+    // With `units` 0 every thread has one call, of its own number.
+    void call(int helpers, int units, const std::function<void(int)>& work) {
         const std::lock_guard<std::mutex> one(running_);
-        const int helpers = threads < units ? threads - 1 : units - 1;
         next_.store(0, std::memory_order_relaxed);
         if (helpers > 0) {
             while (started_ < helpers) std::thread(&Pool::serve, this, started_++).detach();
@@ -33,12 +44,11 @@ class Pool {
             round_.store(round << 8 | (uint32_t)helpers, std::memory_order_release);
             round_.notify_all();
         }
-        take(work, units);
+        units ? take(work, units) : work(0);
         for (int spins = 0; helpers > 0 && pending_.load(std::memory_order_acquire) > 0; spins++)
             spins < SPINS ? _mm_pause() : std::this_thread::yield();
     }
 
-  private:
     static constexpr int SPINS = 20000;
 
     void take(const std::function<void(int)>& work, int units) {
@@ -59,7 +69,7 @@ class Pool {
             }
             seen = now;
             if (index >= (int)(now & 255)) continue;
-            take(*work_, units_);
+            units_ ? take(*work_, units_) : (*work_)(index + 1);
             pending_.fetch_sub(1, std::memory_order_acq_rel);
         }
     }

@@ -1,89 +1,42 @@
-// Products of many rows with one weight matrix that was packed for them, and what becomes of the results.
+// Products of many rows with one packed matrix, and what becomes of the results.
 //
-// A matrix [F outputs, K inputs] is cut into panels of PANEL_VECTORS * LANES outputs, each stored [K][outputs], so that a
-// block of ROW_BLOCK rows keeps its sums in registers and reads the panel front to back. Every sum runs over k in order,
-// one multiply-add after the other, whatever the block: a row's numbers do not depend on the rows beside it.
+// A block of rows keeps its sums in registers and reads a panel front to back. Every sum runs over the inputs in order,
+// whatever the block: a row's numbers do not depend on the rows beside it. Against weights of 8 or 4 bits a row is
+// rounded to 8 bits first, in groups of 32 with a scale each; the products of a group are exact integers.
 #pragma once
 
-#include <memory>
-#include <vector>
-
-#include "simd.hpp"
+#include "matrix.hpp"
 
 namespace raison {
 
-constexpr int PANEL = PANEL_VECTORS * LANES;
-
-// One output of a matrix: where its first weight stands, and how far apart its inputs are. No weights mean zeros.
-struct Row {
-    const float* first = nullptr;
-    int step = 1;
+// A row's groups of 32 in 8 bits: x = scale q.
+struct Rounded {
+    const int8_t* q = nullptr;
+    const float *scale = nullptr, *total = nullptr;  // by group; total = scale * sum of q
+    const int32_t* start = nullptr;                   // by group: what the sums of bytes, stored 128 too high, begin with
 };
 
-inline void append(std::vector<Row>& rows, const float* matrix, int outputs, int inputs) {
-    for (int f = 0; f < outputs; f++) rows.push_back({matrix + (int64_t)f * inputs, 1});
-}
-
-// Gate and up of a feed-forward, alternating by half a panel, so that both sums of an inner unit meet in one block.
-inline std::vector<Row> paired(const float* gate, const float* up, int inner, int inputs) {
-    std::vector<Row> rows;
-    for (int first = 0; first < inner;) {
-        const int width = inner - first >= PANEL / 2 ? PANEL / 2 : padded(inner - first);
-        for (const float* matrix : {gate, up})
-            for (int i = first; i < first + width; i++)
-                rows.push_back(i < inner ? Row{matrix + (int64_t)i * inputs, 1} : Row{});
-        first += width;
-    }
-    return rows;
-}
-
-class Panels {
-  public:
-    void pack(const std::vector<Row>& rows, int inputs) {
-        inputs_ = inputs;
-        outputs_ = padded((int)rows.size());
-        const size_t size = (size_t)outputs_ * inputs;
-        if (size != size_) data_.reset(static_cast<float*>(::operator new[](size * 4, std::align_val_t(64))));
-        size_ = size;
-        for (int start = 0; start < outputs_; start += PANEL) {
-            const int width = outputs_ - start < PANEL ? outputs_ - start : PANEL;
-            float* panel = data_.get() + (size_t)start * inputs;
-            for (int j = 0; j < width; j++) {
-                const Row row = start + j < (int)rows.size() ? rows[start + j] : Row{};
-                for (int k = 0; k < inputs; k++) panel[k * width + j] = row.first ? row.first[(int64_t)k * row.step] : 0;
-            }
-        }
-    }
-
-    int inputs() const { return inputs_; }
-    int outputs() const { return outputs_; }
-    const float* panel(int start) const { return data_.get() + (size_t)start * inputs_; }
-
-  private:
-    struct Free {
-        void operator()(float* p) const { ::operator delete[](p, std::align_val_t(64)); }
-    };
-    int inputs_ = 0, outputs_ = 0;
-    size_t size_ = 0;
-    std::unique_ptr<float[], Free> data_;
+struct In {
+    const float* x;
+    Rounded r;
 };
 
 // Where results go. `at(m, column, sums)` receives NV vectors of row m from output `column` on.
 struct Store {
     float* out;
-    int stride;
+    int64_t stride;
     template <int NV>
     void at(int m, int column, const Vec* sums) const {
-        for (int n = 0; n < NV; n++) store(out + (int64_t)m * stride + column + n * LANES, sums[n]);
+        for (int n = 0; n < NV; n++) store(out + m * stride + column + n * LANES, sums[n]);
     }
 };
 
 struct Add {
     float* out;
-    int stride;
+    int64_t stride;
     template <int NV>
     void at(int m, int column, const Vec* sums) const {
-        float* to = out + (int64_t)m * stride + column;
+        float* to = out + m * stride + column;
         for (int n = 0; n < NV; n++) store(to + n * LANES, load(to + n * LANES) + sums[n]);
     }
 };
@@ -91,10 +44,10 @@ struct Add {
 // silu(gate) * up of `paired` outputs.
 struct Gated {
     float* out;
-    int stride;
+    int64_t stride;
     template <int NV>
     void at(int m, int column, const Vec* sums) const {
-        float* to = out + (int64_t)m * stride + column / 2;
+        float* to = out + m * stride + column / 2;
         for (int n = 0; n < NV / 2; n++) store(to + n * LANES, sums[n] * sigmoid(sums[n]) * sums[n + NV / 2]);
     }
 };
@@ -102,12 +55,12 @@ struct Gated {
 // Row m belongs to token[m] and counts weight[m].
 struct Scatter {
     float* out;
-    int stride;
+    int64_t stride;
     const int* token;
     const float* weight;
     template <int NV>
     void at(int m, int column, const Vec* sums) const {
-        float* to = out + (int64_t)token[m] * stride + column;
+        float* to = out + token[m] * stride + column;
         for (int n = 0; n < NV; n++) store(to + n * LANES, load(to + n * LANES) + sums[n] * weight[m]);
     }
 };
@@ -124,9 +77,9 @@ struct Placed {
 };
 
 template <int MR, int NV, class Out>
-inline void block(const float* panel, const float* const* rows, int inputs, const Out& out, int m, int column) {
+inline void full_block(const float* panel, const In* rows, int inputs, const Out& out, int m, int column) {
     const float* x[MR];
-    for (int i = 0; i < MR; i++) x[i] = rows[i];
+    for (int i = 0; i < MR; i++) x[i] = rows[i].x;
     Vec sums[MR][NV] = {};
     for (int k = 0; k < inputs; k++) {
         Vec w[NV];
@@ -137,34 +90,104 @@ inline void block(const float* panel, const float* const* rows, int inputs, cons
     for (int i = 0; i < MR; i++) out.template at<NV>(m + i, column, sums[i]);
 }
 
+template <int MR, int NV, class Out>
+inline void byte_block(const char* panel, const In* rows, int groups, const Out& out, int m, int column) {
+    Vec sums[MR][NV] = {};
+    for (int g = 0; g < groups; g++, panel += NV * BYTES_BLOCK) {
+        Ints acc[MR][NV];
+        for (int i = 0; i < MR; i++)
+            for (int n = 0; n < NV; n++) acc[i][n] = all_ints(rows[i].r.start[g]);
+        for (int j = 0; j < QUADS; j++) {
+            Ints w[NV];
+            for (int n = 0; n < NV; n++) w[n] = load_ints(panel + n * BYTES_BLOCK + BYTES_HEAD + j * LANES * 4);
+            for (int i = 0; i < MR; i++) {
+                const Ints x = quad_at(rows[i].r.q + g * GROUP + j * 4);
+                for (int n = 0; n < NV; n++) acc[i][n] = dot_bytes(acc[i][n], w[n], x);
+            }
+        }
+        for (int n = 0; n < NV; n++) {
+            const Vec d = load((const float*)(panel + n * BYTES_BLOCK));
+            for (int i = 0; i < MR; i++) sums[i][n] = fused(to_floats(acc[i][n]), d * rows[i].r.scale[g], sums[i][n]);
+        }
+    }
+    for (int i = 0; i < MR; i++) out.template at<NV>(m + i, column, sums[i]);
+}
+
+template <int MR, int NV, class Out>
+inline void nibble_block(const char* panel, const In* rows, int groups, const Out& out, int m, int column) {
+    Vec sums[MR][NV] = {};
+    for (int g = 0; g < groups; g++, panel += NV * NIBBLES_BLOCK) {
+        Ints acc[MR][NV] = {};
+        for (int j = 0; j < QUADS / 2; j++) {
+            Ints low[NV], high[NV];
+            for (int n = 0; n < NV; n++) {
+                const Ints w = load_ints(panel + n * NIBBLES_BLOCK + NIBBLES_HEAD + j * LANES * 4);
+                low[n] = low_nibbles(w), high[n] = high_nibbles(w);
+            }
+            for (int i = 0; i < MR; i++) {
+                const int8_t* q = rows[i].r.q + g * GROUP + j * 4;
+                const Ints first = quad_at(q), second = quad_at(q + GROUP / 2);
+                for (int n = 0; n < NV; n++) {
+                    acc[i][n] = dot_nibbles(acc[i][n], low[n], first);
+                    acc[i][n] = dot_nibbles(acc[i][n], high[n], second);
+                }
+            }
+        }
+        for (int n = 0; n < NV; n++) {
+            const Vec d = load_halves(panel + n * NIBBLES_BLOCK), least = load_halves(panel + n * NIBBLES_BLOCK + LANES * 2);
+            for (int i = 0; i < MR; i++) {
+                const Vec scaled = fused(to_floats(acc[i][n]), d * rows[i].r.scale[g], sums[i][n]);
+                sums[i][n] = fused(least, all(rows[i].r.total[g]), scaled);
+            }
+        }
+    }
+    for (int i = 0; i < MR; i++) out.template at<NV>(m + i, column, sums[i]);
+}
+
+template <int MR, int NV, class Out>
+inline void one_block(const Matrix& w, const In* rows, const Out& out, int m, int column) {
+    switch (w.format()) {
+        case FULL: full_block<MR, NV>(w.full_panel(column), rows, w.inputs(), out, m, column); break;
+        case BYTES:
+            if constexpr (NV <= PAIR) byte_block<MR, NV>(w.group_panel(column), rows, w.groups(), out, m, column);
+            break;
+        case NIBBLES:
+            if constexpr (NV <= PAIR) nibble_block<MR, NV>(w.group_panel(column), rows, w.groups(), out, m, column);
+    }
+}
+
 template <int NV, class Out>
-inline void blocks(const float* panel, const float* const* rows, int count, int inputs, const Out& out, int column) {
+inline void blocks(const Matrix& w, const In* rows, int count, const Out& out, int column) {
     const int parts = (count + ROW_BLOCK - 1) / ROW_BLOCK;
     for (int part = 0, m = 0; part < parts; part++) {
         const int size = count / parts + (part < count % parts);
         switch (size) {
-            case 1: block<1, NV>(panel, rows + m, inputs, out, m, column); break;
-            case 2: block<2, NV>(panel, rows + m, inputs, out, m, column); break;
-            case 3: block<3, NV>(panel, rows + m, inputs, out, m, column); break;
-            case 4: block<4, NV>(panel, rows + m, inputs, out, m, column); break;
-            case 5: block<5, NV>(panel, rows + m, inputs, out, m, column); break;
-            case 6: block<6, NV>(panel, rows + m, inputs, out, m, column); break;
+            case 1: one_block<1, NV>(w, rows + m, out, m, column); break;
+            case 2: one_block<2, NV>(w, rows + m, out, m, column); break;
+            case 3: one_block<3, NV>(w, rows + m, out, m, column); break;
+            case 4: one_block<4, NV>(w, rows + m, out, m, column); break;
+            case 5: one_block<5, NV>(w, rows + m, out, m, column); break;
+            case 6: one_block<6, NV>(w, rows + m, out, m, column); break;
         }
         m += size;
     }
 }
 
+// Part `index` of `parts` of the outputs; all parts together are the product.
 template <class Out>
-void product(const Panels& w, const float* const* rows, int count, const Out& out) {
-    for (int column = 0; column < w.outputs(); column += PANEL) {
-        const float* panel = w.panel(column);
-        switch ((w.outputs() - column) / LANES) {
-            case 1: blocks<1>(panel, rows, count, w.inputs(), out, column); break;
+void product(const Matrix& w, const In* rows, int count, const Out& out, int index = 0, int parts = 1) {
+    if (count == 0) return;
+    const int width = w.panel_outputs(), panels = w.panels();
+    for (int panel = panels * index / parts; panel < panels * (index + 1) / parts; panel++) {
+        const int column = panel * width;
+        const int left = (w.outputs() - column) / LANES;
+        switch (left < width / LANES ? left : width / LANES) {
+            case 1: blocks<1>(w, rows, count, out, column); break;
+            case 2: blocks<2>(w, rows, count, out, column); break;
 #if defined(__AVX512F__)
-            case 2: blocks<2>(panel, rows, count, w.inputs(), out, column); break;
-            case 3: blocks<3>(panel, rows, count, w.inputs(), out, column); break;
+            case 3: blocks<3>(w, rows, count, out, column); break;
+            case 4: blocks<4>(w, rows, count, out, column); break;
 #endif
-            default: blocks<PANEL_VECTORS>(panel, rows, count, w.inputs(), out, column);
         }
     }
 }

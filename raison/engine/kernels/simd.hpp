@@ -1,7 +1,8 @@
-// Vectors of floats as wide as the target's registers, and the few functions on them that the step needs.
+// Vectors of floats and of bytes as wide as the target's registers, and the few functions on them that the step needs.
 //
-// One source for AVX-512 and AVX2: the compiler's flags choose. Arithmetic is the compiler's vector extension, contracted
-// to fused multiply-adds. Not covered: machines without AVX2 (the PyTorch runner serves them).
+// One source for AVX-512 with VNNI and for AVX2: the compiler's flags choose. Arithmetic on floats is the compiler's
+// vector extension, contracted to fused multiply-adds. Not covered: machines without AVX2 (the PyTorch runner serves
+// them).
 #pragma once
 
 #include <immintrin.h>
@@ -75,5 +76,72 @@ inline Vec exponential(Vec x) {
 inline Vec sigmoid(Vec x) { return 1.0f / (1.0f + exponential(-x)); }
 
 inline int padded(int count) { return (count + LANES - 1) / LANES * LANES; }
+
+inline float half_at(const char* p) {
+    uint16_t bits;
+    std::memcpy(&bits, p, 2);
+    return _cvtsh_ss(bits);
+}
+
+inline uint16_t to_half(float x) { return (uint16_t)_cvtss_sh(x, _MM_FROUND_TO_NEAREST_INT); }
+
+// Dot products of four bytes: `w` unsigned as stored, `x` signed, added to 32-bit sums. Bytes are stored 128 too high;
+// with VNNI the sums begin lower for that, with AVX2 the offset is taken off first, as its sums of pairs would overflow.
+#if defined(__AVX512F__)
+
+typedef __m512i Ints;
+
+inline Ints load_ints(const char* p) { return _mm512_loadu_si512(p); }
+inline Ints all_ints(int32_t x) { return _mm512_set1_epi32(x); }
+inline Ints dot_bytes(Ints sum, Ints w, Ints x) { return _mm512_dpbusd_epi32(sum, w, x); }
+inline Ints dot_nibbles(Ints sum, Ints w, Ints x) { return _mm512_dpbusd_epi32(sum, w, x); }
+inline Ints low_nibbles(Ints w) { return _mm512_and_si512(w, _mm512_set1_epi8(15)); }
+inline Ints high_nibbles(Ints w) { return _mm512_and_si512(_mm512_srli_epi16(w, 4), _mm512_set1_epi8(15)); }
+inline Vec to_floats(Ints x) { return (Vec)_mm512_cvtepi32_ps(x); }
+inline Vec fused(Vec a, Vec b, Vec c) { return (Vec)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c); }
+inline Vec load_halves(const char* p) { return (Vec)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)p)); }
+constexpr int BYTE_OFFSET = 128;
+
+// x * inverse to the nearest integers, which fit a byte; returns their sum.
+inline int32_t round_bytes(Vec x, float inverse, int8_t* out) {
+    const Ints q = _mm512_cvtps_epi32((__m512)(x * inverse));
+    _mm_storeu_si128((__m128i*)out, _mm512_cvtepi32_epi8(q));
+    return _mm512_reduce_add_epi32(q);
+}
+
+#else
+
+typedef __m256i Ints;
+
+inline Ints load_ints(const char* p) { return _mm256_loadu_si256((const __m256i*)p); }
+inline Ints all_ints(int32_t x) { return _mm256_set1_epi32(x); }
+inline Ints dot_nibbles(Ints sum, Ints w, Ints x) {
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(w, x), _mm256_set1_epi16(1)));
+}
+inline Ints dot_bytes(Ints sum, Ints w, Ints x) {
+    const Ints v = _mm256_xor_si256(w, _mm256_set1_epi8((char)0x80));
+    return dot_nibbles(sum, _mm256_abs_epi8(v), _mm256_sign_epi8(x, v));
+}
+inline Ints low_nibbles(Ints w) { return _mm256_and_si256(w, _mm256_set1_epi8(15)); }
+inline Ints high_nibbles(Ints w) { return _mm256_and_si256(_mm256_srli_epi16(w, 4), _mm256_set1_epi8(15)); }
+inline Vec to_floats(Ints x) { return (Vec)_mm256_cvtepi32_ps(x); }
+inline Vec fused(Vec a, Vec b, Vec c) { return (Vec)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c); }
+inline Vec load_halves(const char* p) { return (Vec)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)p)); }
+constexpr int BYTE_OFFSET = 0;
+
+inline int32_t round_bytes(Vec x, float inverse, int8_t* out) {
+    int32_t q[8], total = 0;
+    _mm256_storeu_si256((__m256i*)q, _mm256_cvtps_epi32((__m256)(x * inverse)));
+    for (int i = 0; i < 8; i++) out[i] = (int8_t)q[i], total += q[i];
+    return total;
+}
+
+#endif
+
+inline Ints quad_at(const int8_t* p) {
+    int32_t four;
+    std::memcpy(&four, p, 4);
+    return all_ints(four);
+}
 
 }  // namespace raison

@@ -1,0 +1,146 @@
+"""Native steps of every family, in fp32 against the model and in 8 and 4 bits against their PyTorch twin."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal
+
+import pytest
+import torch
+
+from raison.engine.engine import Engine, EngineSettings
+from raison.engine.kernels import native
+from raison.engine.native_runner import NativeRunner
+from raison.engine.runner import compute_copy
+from raison.model.layers import Linear
+from raison.model.packed import Scratch
+from raison.model.rounding import rounded, rounded_rows
+from raison.model.transformer import Transformer
+from raison.weights.gguf_blocks import GgufBlocks
+from tests.engine.small import TOKENIZER, params
+from tests.shapes import FAMILY_SHAPES, SHAPES, random_ids, random_model
+
+Width = Literal["q8", "q4"]
+ALL = {**SHAPES, **FAMILY_SHAPES}
+
+
+@pytest.fixture(params=sorted(native.VARIANTS))
+def variant(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    name: str = request.param
+    if name not in native.runnable():
+        pytest.skip(f"this processor has no {name}")
+    if (found := native.opened(name)).handle is None:
+        pytest.skip(found.why)
+    monkeypatch.setattr(native, "library", lambda: found)
+    return name
+
+
+def model_of(shape: str) -> Transformer:
+    return random_model(replace(ALL[shape], vocab_size=1280))
+
+
+def engine_of(model: Transformer, dtype: Literal["fp32", "q8", "q4"]) -> Engine:
+    settings = EngineSettings(page_size=4, cache_tokens=2048, max_batch=16, prefill_chunk=70, dtype=dtype)
+    engine = Engine(model, TOKENIZER, settings)
+    assert isinstance(engine._runner, NativeRunner)
+    return engine
+
+
+def gaps(engine: Engine, reference: Transformer) -> torch.Tensor:
+    """Between the engine's log-probabilities and the reference's, over long and short prompts and their answers."""
+    prompts = [random_ids(n, 1280, seed=n) for n in (1, 2, 33, 101)]
+    groups = engine.generate(prompts, [params(i, max_tokens=12) for i in range(len(prompts))], n=2)
+    found = []
+    for start, group in zip(prompts, groups, strict=True):
+        for completion in group:
+            with torch.no_grad():
+                logits = reference.score([*start, *completion.token_ids])[len(start) - 1 : -1]
+            expected = logits.log_softmax(-1).gather(1, torch.tensor(completion.token_ids)[:, None]).squeeze(1)
+            found.append((expected - torch.tensor(completion.logprobs)).abs())
+    return torch.cat(found)
+
+
+@pytest.mark.usefixtures("variant")
+@pytest.mark.parametrize("shape", FAMILY_SHAPES)
+def test_fp32_is_the_model(shape: str) -> None:
+    model = model_of(shape)
+    assert gaps(engine_of(model, "fp32"), model).max() < 1e-4
+
+
+@pytest.mark.usefixtures("variant")
+@pytest.mark.parametrize("width", ["q8", "q4"])
+@pytest.mark.parametrize("shape", [name for name, spec in ALL.items() if not spec.n_routed_experts])
+def test_rounded_weights_are_the_twins(shape: str, width: Width) -> None:
+    """Up to activations at the middle between two bytes, and the order in which absorbed MLA rounds."""
+    model = model_of(shape)
+    found = gaps(engine_of(model, width), compute_copy(model, width))
+    exact = gaps(engine_of(model, width), model)
+    assert found.mean() < (0.06 if model.spec.is_latent else 0.005)
+    assert exact.mean() > found.mean()
+
+
+@pytest.mark.usefixtures("variant")
+@pytest.mark.parametrize("width", ["q8", "q4"])
+@pytest.mark.parametrize("shape", [name for name, spec in ALL.items() if spec.n_routed_experts])
+def test_rounded_experts_stay_near(shape: str, width: Width) -> None:
+    """A rounded activation can send a token to another expert: near in the mean alone."""
+    model = model_of(shape)
+    assert gaps(engine_of(model, width), compute_copy(model, width)).mean() < 0.25
+
+
+@pytest.mark.usefixtures("variant")
+@pytest.mark.parametrize("width", ["fp32", "q8", "q4"])
+def test_a_team_computes_what_one_thread_does(width: Literal["fp32", "q8", "q4"]) -> None:
+    """A model too large for one thread's cache is shared out: the same bits for any number of threads and any batch."""
+    spec = replace(ALL["llama"], vocab_size=1280, hidden_size=512, intermediate_size=1536, num_hidden_layers=6)
+    model = random_model(spec)
+    prompts = [random_ids(3 + 7 * i, 1280, seed=i) for i in range(12)]
+    each = [params(i, max_tokens=8) for i in range(12)]
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            found.append([g[0].logprobs for g in engine_of(model, width).generate(prompts, each)])
+        ((alone,),) = engine_of(model, width).generate([prompts[5]], each[5])
+    finally:
+        torch.set_num_threads(before)
+    assert found[0] == found[1] == found[2] and alone.logprobs == found[0][5]
+
+
+@pytest.mark.usefixtures("variant")
+@pytest.mark.parametrize(
+    ("kind", "width"), [("Q4_0", "q4"), ("Q4_1", "q4"), ("Q8_0", "q8"), ("Q8_0", "q4"), ("Q4_0", "q8")]
+)
+def test_blocks_of_a_file_keep_their_values(kind: str, width: Width) -> None:
+    """Where the width fits, packed blocks go over unchanged: the twin of the expanded model, unrounded."""
+    gguf = pytest.importorskip("gguf", reason="the extra gguf is not installed")
+    number = gguf.GGMLQuantizationType[kind]
+    model = model_of("llama")
+    scratch = Scratch()
+    for module in model.layers.modules():
+        if isinstance(module, Linear) and module.shape[1] % 32 == 0:
+            data = gguf.quants.quantize(module.weight.detach().numpy(), number)
+            blocks = GgufBlocks(kind, module.shape, torch.from_numpy(data.reshape(-1)))
+            module.pack(blocks, scratch)
+    expanded = model_of("llama")
+    with torch.no_grad():
+        for one, other in zip(model.layers.modules(), expanded.layers.modules(), strict=True):
+            if isinstance(one, Linear) and isinstance(other, Linear):
+                other.weight.copy_(one.matrix(torch.float32))
+    twin = compute_copy(expanded, width)
+    if kind[:2] == width.upper():
+        with torch.no_grad():
+            for one, other in zip(twin.layers.modules(), model.layers.modules(), strict=True):
+                if isinstance(one, Linear) and isinstance(other, Linear) and other.packed is not None:
+                    one.weight.copy_(other.matrix(torch.float32))
+    assert gaps(engine_of(model, width), twin).mean() < 0.005
+
+
+def test_rounding_by_hand() -> None:
+    x = torch.tensor([[0.0] * 30 + [1.27, -0.635], [3.0] * 32])
+    bytes8 = rounded_rows(x)
+    assert torch.allclose(bytes8[0, 30:], torch.tensor([1.27, -0.64])) and torch.equal(bytes8[1], x[1])
+    w = torch.linspace(0, 15, 32).repeat(2, 1)[:, :20]
+    nibbles = rounded(w, "q4")
+    assert nibbles.shape == (2, 20) and (nibbles - w).abs().max() <= 15 / 31 * 19 / 15 / 2 + 0.01
+    assert rounded(torch.zeros(1, 5), "q4").tolist() == rounded(torch.zeros(1, 5), "q8").tolist() == [[0.0] * 5]
