@@ -17,7 +17,9 @@ from torch import Tensor
 from raison.model.autograd import call
 from raison.model.moe import row_step
 
-ROWS = 1024
+ROWS, LEAST_ROWS = 1024, 64
+LOGITS = 1 << 22
+"""Of a slice, at most: 16 MB in fp32."""
 
 
 class _TokenLogprobs(torch.autograd.Function):
@@ -30,35 +32,59 @@ class _TokenLogprobs(torch.autograd.Function):
         logprobs_n = states_nD.new_empty(len(states_nD), dtype=torch.float32)
         entropy_n = torch.empty_like(logprobs_n)
         norms_n = torch.empty_like(logprobs_n)
-        for rows in _slices(len(states_nD)):
-            logits = F.linear(states_nD[rows], head_YD).float().div_(temperature)
-            norms_n[rows] = logits.logsumexp(-1)
+        room = _Room(states_nD, head_YD)
+        for rows in room.slices:
+            logits = room.logits(states_nD[rows], head_YD).div_(temperature)
+            top = logits.amax(-1, keepdim=True)
+            weights = torch.sub(logits, top, out=room.second[: len(logits)]).exp_()
+            total = weights.sum(-1)
+            norms_n[rows] = top.squeeze(1) + total.log()
             logprobs_n[rows] = logits.gather(1, targets_n[rows, None]).squeeze(1) - norms_n[rows]
-            probs = (logits - norms_n[rows, None]).exp_()
-            entropy_n[rows] = norms_n[rows] - (probs * logits).sum(-1)
+            entropy_n[rows] = norms_n[rows] - weights.mul_(logits).sum(-1) / total
         ctx.save_for_backward(states_nD, head_YD, targets_n, norms_n)
         ctx.temperature = temperature
         ctx.mark_non_differentiable(entropy_n)
         return logprobs_n, entropy_n
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
         states_nD, head_YD, targets_n, norms_n = ctx.saved_tensors
         grad_n = grads[0] / ctx.temperature
-        d_states, d_head = torch.empty_like(states_nD), torch.zeros_like(head_YD, dtype=torch.float32)
-        for rows in _slices(len(states_nD)):
+        d_states = torch.empty_like(states_nD)
+        d_head = torch.zeros_like(head_YD, dtype=torch.float32) if ctx.needs_input_grad[1] else None
+        room = _Room(states_nD, head_YD)
+        for rows in room.slices:
             states = states_nD[rows]
-            d_logits = F.linear(states, head_YD).float().div_(ctx.temperature).sub_(norms_n[rows, None]).exp_()
+            d_logits = room.logits(states, head_YD).div_(ctx.temperature).sub_(norms_n[rows, None]).exp_()
             d_logits.mul_(-grad_n[rows, None])
             d_logits.scatter_add_(1, targets_n[rows, None], grad_n[rows, None])
-            d_logits = d_logits.to(states.dtype)
+            d_logits = room.narrowed(d_logits)
             torch.mm(d_logits, head_YD, out=d_states[rows])
-            d_head += d_logits.t() @ states
+            if d_head is not None:
+                d_head += d_logits.t() @ states
         return d_states, d_head, None, None
 
 
-def _slices(rows: int) -> list[slice]:
-    return [slice(i, min(i + ROWS, rows)) for i in range(0, rows, ROWS)]
+class _Room:
+    """Memory for one slice's logits, used by one slice after the other: fresh pages cost more than the products."""
+
+    def __init__(self, states_nD: Tensor, head_YD: Tensor) -> None:
+        size = len(head_YD)
+        rows = max(LEAST_ROWS, min(ROWS, LOGITS // size // LEAST_ROWS * LEAST_ROWS))
+        count = len(states_nD)
+        self.slices = [slice(i, min(i + rows, count)) for i in range(0, count, rows)]
+        self.wide = states_nD.new_empty(min(rows, count), size, dtype=torch.float32)
+        self.second = torch.empty_like(self.wide)
+        self.narrow = (
+            self.wide if states_nD.dtype == torch.float32 else torch.empty_like(self.wide, dtype=states_nD.dtype)
+        )
+
+    def logits(self, states: Tensor, head_YD: Tensor) -> Tensor:
+        narrow = torch.mm(states, head_YD.t(), out=self.narrow[: len(states)])
+        return self.wide[: len(states)].copy_(narrow)
+
+    def narrowed(self, wide: Tensor) -> Tensor:
+        return self.narrow[: len(wide)].copy_(wide)
 
 
 def token_logprobs(
