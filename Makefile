@@ -1,12 +1,13 @@
 # make demo   sets up .venv when needed, then shows the shipped reasoner at work
 # make test   sets up .venv when needed, then runs every check that a change must pass
+# make sanitize   the native step's tests under the address and undefined-behaviour sanitizers (gcc), in a copy
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 KERNELS := $(wildcard raison/engine/kernels/*.[ch]pp)
 
-.PHONY: help demo test clean
+.PHONY: help demo test sanitize clean
 .DELETE_ON_ERROR:
 
 help:
@@ -22,6 +23,16 @@ test: $(VENV)/.test-ready
 	@$(BIN)/lint-imports --no-logo > $(VENV)/lint-imports.log 2>&1 || { cat $(VENV)/lint-imports.log; exit 1; }
 	@echo "· import-linter: all contracts kept"
 	@$(BIN)/pytest -q
+
+SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -g
+
+sanitize: $(VENV)/.test-ready
+	@set -e; copy=$$(mktemp -d); trap 'rm -rf $$copy' EXIT; \
+	cp -r raison tests setup.py pyproject.toml README.md LICENSE $$copy; rm -f $$copy/raison/engine/kernels/*.so; \
+	python=$$PWD/$(BIN)/python; cd $$copy; \
+	CFLAGS="$(SANITIZERS)" LDFLAGS="$(SANITIZERS)" $$python setup.py build_ext --inplace > build.log 2>&1 || { tail build.log; exit 1; }; \
+	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so) $$(gcc -print-file-name=libstdc++.so)" \
+	ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=$$copy $$python -m pytest -q -p no:cacheprovider tests/engine/test_native.py tests/engine/test_rounded.py
 
 # With the checking tools goes all that the demo needs.
 $(VENV)/.test-ready: pyproject.toml setup.py $(KERNELS)
