@@ -36,20 +36,32 @@ def uniforms(keys: NDArray[np.uint64], counters: Ints) -> NDArray[np.float64]:
 
 
 def sample(logits: Logits, vocabulary: int, slots: Slots, rows: Ints) -> tuple[Ints, NDArray[np.float32]]:
-    """One token for each row and its log-probability. Native code draws where no row asks for a filter."""
+    """One token for each row and its log-probability. Native code draws for rows that ask for no filter."""
     filtered = (slots.top_k[rows] > 0) | (slots.top_p[rows] < 1) | (slots.min_p[rows] > 0)
-    if native.library().handle is None or filtered.any():
-        return _sample(logits.lines_LY[torch.from_numpy(logits.of_sample), :vocabulary], slots, rows)
-    uniform = uniforms(slots.key[rows], slots.length[rows] - slots.prompt_length[rows])
-    tokens, logprobs, failed = native.draw(
-        logits.lines_LY, vocabulary, logits.of_sample, slots.temperature[rows], uniform
-    )
+    tokens, logprobs = np.zeros(len(rows), np.int64), np.zeros(len(rows), np.float32)
+    native_rows = np.flatnonzero(~filtered) if native.library().handle is not None else np.zeros(0, np.int64)
+    others = np.setdiff1d(np.arange(len(rows)), native_rows)
+    if len(native_rows):
+        tokens[native_rows], logprobs[native_rows] = _native(logits, vocabulary, slots, rows, native_rows)
+    if len(others):
+        lines_NY = logits.lines_LY[torch.from_numpy(logits.of_sample[others]), :vocabulary]
+        tokens[others], logprobs[others] = _sample(lines_NY, slots, rows[others], filtered[others])
+    return tokens, logprobs
+
+
+def _native(logits: Logits, vocabulary: int, slots: Slots, rows: Ints, at: Ints) -> tuple[Ints, NDArray[np.float32]]:
+    asked = rows[at]
+    uniform = uniforms(slots.key[asked], slots.length[asked] - slots.prompt_length[asked])
+    lines = np.ascontiguousarray(logits.of_sample[at])
+    tokens, logprobs, failed = native.draw(logits.lines_LY, vocabulary, lines, slots.temperature[asked], uniform)
     if failed:
         raise NumericalError(NOT_FINITE)
     return tokens, logprobs
 
 
-def _sample(logits_NY: Tensor, slots: Slots, rows: Ints) -> tuple[Ints, NDArray[np.float32]]:
+def _sample(
+    logits_NY: Tensor, slots: Slots, rows: Ints, filtered: NDArray[np.bool_]
+) -> tuple[Ints, NDArray[np.float32]]:
     temperature = slots.temperature[rows]
     greedy = temperature == 0
     if (temperature != 1).any():
@@ -58,7 +70,8 @@ def _sample(logits_NY: Tensor, slots: Slots, rows: Ints) -> tuple[Ints, NDArray[
     if not bool(probs_NY.sum().isfinite()):
         raise NumericalError(NOT_FINITE)
     counters = slots.length[rows] - slots.prompt_length[rows]
-    tokens_N = look_up(_filter(probs_NY, slots, rows), torch.from_numpy(uniforms(slots.key[rows], counters)))
+    kept_NY = _filter(probs_NY, slots, rows, np.flatnonzero(filtered))
+    tokens_N = look_up(kept_NY, torch.from_numpy(uniforms(slots.key[rows], counters)))
     if greedy.any():
         tokens_N = torch.where(torch.from_numpy(greedy), logits_NY.argmax(-1), tokens_N)
     logprobs_N = probs_NY.gather(1, tokens_N.unsqueeze(1)).squeeze(1).log()
@@ -73,12 +86,11 @@ def look_up(weights_NY: Tensor, uniform_N: Tensor) -> Tensor:
     return torch.searchsorted(cumulative_NY, target_N1, right=True).squeeze(1)
 
 
-def _filter(probs_NY: Tensor, slots: Slots, rows: Ints) -> Tensor:
-    top_k, top_p, min_p = slots.top_k[rows], slots.top_p[rows], slots.min_p[rows]
-    asked = np.flatnonzero((top_k > 0) | (top_p < 1) | (min_p > 0))
+def _filter(probs_NY: Tensor, slots: Slots, rows: Ints, asked: Ints) -> Tensor:
     if not len(asked):
         return probs_NY
-    limits = (torch.from_numpy(values[asked]).unsqueeze(1) for values in (top_k, top_p, min_p))
+    every = slots.top_k[rows], slots.top_p[rows], slots.min_p[rows]
+    limits = (torch.from_numpy(values[asked]).unsqueeze(1) for values in every)
     chosen = torch.from_numpy(asked)
     return probs_NY.index_copy(0, chosen, filter_probs(probs_NY[chosen], *limits))
 

@@ -142,34 +142,42 @@ class Matrix {
         }
     }
 
+    // The group's bytes stand in a file in the order in which its quads do here.
     void bytes_of(const Row& row, int g, char* block, int j) {
-        float values[GROUP], d = 0;
-        int8_t w[GROUP];
+        float d = 0;
+        int8_t w[GROUP] = {};
         if (row.first && row.kind == Q8_0) {
             const char* from = row.first + (int64_t)g * row_bytes(Q8_0, GROUP);
             d = half_at(from);
             std::memcpy(w, from + 2, GROUP);
-        } else {
+        } else if (row.first) {
+            float values[GROUP];
             read_group(row, g, inputs_, values);
-            for (float x : values) d = std::fmax(d, std::fabs(x));
-            d /= 127;
-            for (int k = 0; k < GROUP; k++) w[k] = d > 0 ? (int8_t)std::lrintf(values[k] / d) : 0;
+            Vec most{};
+            for (int k = 0; k < GROUP; k += LANES) most = larger(most, larger(load(values + k), -load(values + k)));
+            const float top = largest(most), inverse = top > 0 ? 127 / top : 0;
+            for (int k = 0; k < GROUP; k += LANES) round_bytes(load(values + k), inverse, w + k);
+            d = top / 127;
         }
         std::memcpy(block + j * 4, &d, 4);
-        for (int k = 0; k < GROUP; k++) block[BYTES_HEAD + (k / 4) * LANES * 4 + j * 4 + k % 4] = (char)(w[k] + 128);
+        for (int quad = 0; quad < QUADS; quad++) {
+            uint32_t four;
+            std::memcpy(&four, w + quad * 4, 4);
+            four ^= 0x80808080;  // 128 added to each
+            std::memcpy(block + BYTES_HEAD + quad * LANES * 4 + j * 4, &four, 4);
+        }
     }
 
     void nibbles_of(const Row& row, int g, char* block, int j) {
-        uint8_t u[GROUP] = {};
+        uint8_t pairs[GROUP / 2] = {};
         uint16_t d = 0, m = 0;
         if (row.first && (row.kind == Q4_0 || row.kind == Q4_1)) {
             const char* from = row.first + (int64_t)g * row_bytes(row.kind, GROUP);
             std::memcpy(&d, from, 2);
-            m = to_half(-8 * half_at(from));
             if (row.kind == Q4_1) std::memcpy(&m, from + 2, 2);
-            const uint8_t* q = (const uint8_t*)from + (row.kind == Q4_1 ? 4 : 2);
-            for (int k = 0; k < GROUP / 2; k++) u[k] = q[k] & 15, u[k + GROUP / 2] = q[k] >> 4;
-        } else {
+            else m = to_half(-8 * half_at(from));
+            std::memcpy(pairs, from + (row.kind == Q4_1 ? 4 : 2), GROUP / 2);
+        } else if (row.first) {
             float values[GROUP];
             read_group(row, g, inputs_, values);
             float low = values[0], high = values[0];
@@ -178,13 +186,13 @@ class Matrix {
             const float step = half_at((const char*)&d), least = half_at((const char*)&m);
             for (int k = 0; k < GROUP; k++) {
                 const float q = step > 0 ? std::nearbyint((values[k] - least) / step) : 0;
-                u[k] = (uint8_t)(q < 0 ? 0 : q > 15 ? 15 : q);
+                pairs[k % 16] |= (uint8_t)(q < 0 ? 0 : q > 15 ? 15 : q) << (k < 16 ? 0 : 4);
             }
         }
         std::memcpy(block + j * 2, &d, 2);
         std::memcpy(block + LANES * 2 + j * 2, &m, 2);
-        for (int k = 0; k < GROUP / 2; k++)
-            block[NIBBLES_HEAD + (k / 4) * LANES * 4 + j * 4 + k % 4] = (char)(u[k] | u[k + GROUP / 2] << 4);
+        for (int quad = 0; quad < QUADS / 2; quad++)
+            std::memcpy(block + NIBBLES_HEAD + quad * LANES * 4 + j * 4, pairs + quad * 4, 4);
     }
 
     struct Free {
