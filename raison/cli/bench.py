@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from raison.bench.engine_speed import Load, bench_engine
+from raison.bench.load_speed import bench_load
 from raison.bench.training import bench_training
 from raison.cli.output import console_for, emit_json
 from raison.cli.session import prepare
@@ -20,7 +21,7 @@ from raison.errors import UserError, nearest
 
 
 def command(arguments: Namespace) -> int:
-    return _engine(arguments) if arguments.bench == "engine" else _train(arguments)
+    return {"train": _train, "engine": _engine, "load": _load}[arguments.bench](arguments)
 
 
 def _train(arguments: Namespace) -> int:
@@ -38,6 +39,22 @@ def _train(arguments: Namespace) -> int:
         if isinstance(value, int | float | str):
             shown = f"{value:,.4g}" if isinstance(value, float) else f"{value}"
             console.print(Text(f"  {name.replace('_', ' '):<32} {shown}"), soft_wrap=True)
+    if arguments.json:
+        emit_json(result)
+    return 0
+
+
+def _load(arguments: Namespace) -> int:
+    rounds = _number(str(arguments.rounds), "--rounds")
+    threads = prepare(arguments.threads)
+    console = console_for(arguments)
+    result = bench_load(
+        arguments.model, rounds, arguments.against, threads,
+        note=lambda text: console.print(Text(f"· {text}"), soft_wrap=True),
+    )  # fmt: skip
+    for name, value in result.items():
+        if isinstance(value, float):
+            console.print(Text(f"  {name.replace('_', ' '):<32} {value:.3f}"), soft_wrap=True)
     if arguments.json:
         emit_json(result)
     return 0

@@ -37,6 +37,7 @@ def build_parser() -> ArgumentParser:
     _use_commands(commands)
     _model_commands(commands)
     _train_commands(commands)
+    _bench_commands(commands)
     _task_commands(commands)
     return parser
 
@@ -166,6 +167,9 @@ def _train_commands(commands: Commands) -> None:
     report = _add(commands, "report", "write a run's report.html anew", "raison report runs/quick-20260101-120000")
     report.add_argument("folder", type=Path, help="a run's folder")
     _json(report)
+
+
+def _bench_commands(commands: Commands) -> None:
     bench = _add(commands, "bench", "measure speed on this machine", "raison bench train --json")
     kinds = bench.add_subparsers(dest="bench", required=True, metavar="WHAT")
     train = _add(
@@ -174,33 +178,39 @@ def _train_commands(commands: Commands) -> None:
     )  # fmt: skip
     train.add_argument("--steps", type=int, default=20, metavar="N", help="steps to time (default: 20)")
     train.add_argument("--against", choices=["trl"], help="time the same GRPO step there too (needs 'raison[peers]')")
-    _threads(train)
-    _json(train)
+    load = _add(
+        kinds, "load", "measure the time from nothing loaded to the first token",
+        "raison bench load smollm2 --against llama.cpp",
+    )  # fmt: skip
+    load.add_argument("model", metavar="MODEL", help="whatever --model takes")
+    load.add_argument("--against", choices=["llama.cpp"], help="time it there too, in the same run")
+    load.add_argument("--rounds", type=int, default=5, metavar="N", help="loads of each (default: 5)")
     engine = _add(
         kinds, "engine", "measure tokens/s over parallel sequences, maybe beside rivals in the same run",
         "raison bench engine smollm2", "raison bench engine smollm2 --against llama.cpp,transformers --json",
     )  # fmt: skip
+    _engine_options(engine)
+    for parser in (train, load, engine):
+        _threads(parser)
+        _json(parser)
+
+
+def _engine_options(engine: ArgumentParser) -> None:
+    def option(name: str, default: str | int | float, metavar: str, text: str) -> None:
+        shown = f" (default: {default})" if default != "" else ""
+        engine.add_argument(name, type=type(default), default=default, metavar=metavar, help=text + shown)
+
     engine.add_argument(
         "model", nargs="?", metavar="MODEL", help="whatever --model takes (default: the shipped reasoner)"
     )
-    engine.add_argument(
-        "--against", default="", metavar="NAMES", help="llama.cpp, transformers: those that are installed"
-    )
-    engine.add_argument(
-        "--streams", default="1,4,8,16,32", metavar="LIST", help="sequences at once (default: %(default)s)"
-    )
-    engine.add_argument("--widths", default="", metavar="LIST", help="fp32, bf16, q8, q4 (default: that of the file)")
-    engine.add_argument("--prompt", type=int, default=64, metavar="N", help="tokens of a prompt (default: 64)")
-    engine.add_argument("--tokens", type=int, default=64, metavar="N", help="tokens after it (default: 64)")
-    engine.add_argument(
-        "--rounds", type=int, default=3, metavar="N", help="runs of each, of which the median counts (default: 3)"
-    )
-    engine.add_argument(
-        "--temperature", type=float, default=1.0, metavar="T", help="0 takes the likeliest (default: 1)"
-    )
+    option("--against", "", "NAMES", "llama.cpp, transformers: those that are installed")
+    option("--streams", "1,4,8,16,32", "LIST", "sequences at once")
+    option("--widths", "", "LIST", "fp32, bf16, q8, q4; that of the file where left out")
+    option("--prompt", 64, "N", "tokens of a prompt")
+    option("--tokens", 64, "N", "tokens after it")
+    option("--rounds", 3, "N", "runs of each, of which the median counts")
+    option("--temperature", 1.0, "T", "0 takes the likeliest")
     engine.add_argument("--different", action="store_true", help="a prompt for each stream instead of one for all")
-    _threads(engine)
-    _json(engine)
 
 
 def _task_commands(commands: Commands) -> None:
