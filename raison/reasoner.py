@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from raison.engine.engine import Engine, EngineSettings
+from raison.engine.grammar import Grammar
 from raison.engine.kernels.native import Precision, known_width, library
 from raison.engine.runner import Dtype
 from raison.engine.sequence import Event, SamplingParams
@@ -135,6 +136,8 @@ class Reasoner:
         stop: Sequence[str] = (),
         answer_tokens: int | None = None,
         history: Sequence[Turn] = (),
+        schema: Mapping[str, Any] | str | None = None,
+        regex: str | None = None,
     ) -> list[Completion]:
         """Think about `prompt` and answer, `n` times.
 
@@ -146,13 +149,14 @@ class Reasoner:
             answer_tokens: at most so many tokens after the thinking (None: 64), or in all where a model's vocabulary
                 has no thinking (None: 512).
             history: earlier turns, answers without their thinking.
+            schema, regex: what the answer must look like, a JSON schema or a regular expression; the thinking is free.
 
         Raises UserError when a value makes no sense or the prompt leaves no room for an answer.
         """
         ids = prompt_ids(self.tokenizer, prompt, history)
         params = SamplingParams(
             temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, stop=_strings(stop), seed=seed,
-            **self._limits(ids, budget, answer_tokens),
+            grammar=_grammar(schema, regex), **self._limits(ids, budget, answer_tokens),
         )  # fmt: skip
         return self.engine.generate([ids], params, n)[0]
 
@@ -169,12 +173,14 @@ class Reasoner:
         stop: Sequence[str] = (),
         answer_tokens: int | None = None,
         history: Sequence[Turn] = (),
+        schema: Mapping[str, Any] | str | None = None,
+        regex: str | None = None,
     ) -> Iterator[Event]:
         """As `generate` for one sample, token by token; the last event carries the Completion. Closing it cancels."""
         ids = prompt_ids(self.tokenizer, prompt, history)
         params = SamplingParams(
             temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, stop=_strings(stop), seed=seed,
-            **self._limits(ids, budget, answer_tokens),
+            grammar=_grammar(schema, regex), **self._limits(ids, budget, answer_tokens),
         )  # fmt: skip
         return self.engine.stream(ids, params)
 
@@ -205,6 +211,14 @@ class Reasoner:
             return Limits(thinking_budget=None, answer_tokens=answer, max_tokens=room + answer + MARKS)
         budget = min(budget, room)
         return Limits(thinking_budget=budget, answer_tokens=answer, max_tokens=max(budget, 0) + answer + MARKS)
+
+
+def _grammar(schema: Mapping[str, Any] | str | None, regex: str | None) -> Grammar | None:
+    if schema is not None and regex is not None:
+        raise UserError("an answer follows a schema or a regex, not both; leave one out")
+    if schema is not None:
+        return Grammar.of_schema(schema)
+    return None if regex is None else Grammar("regex", regex)
 
 
 def _strings(stop: Sequence[str]) -> tuple[str, ...]:

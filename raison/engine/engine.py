@@ -20,6 +20,7 @@ import torch
 
 from raison.engine.cache import LatentCache
 from raison.engine.completion import completion_of
+from raison.engine.grammar import Grammars
 from raison.engine.kernels.native import why_not
 from raison.engine.native_runner import NativeRunner
 from raison.engine.runner import DTYPES, Dtype, Logits, Runner
@@ -89,6 +90,7 @@ class Engine:
         cache = LatentCache(spec.num_hidden_layers, pages, settings.page_size, spec.cache_width, DTYPES[settings.dtype])
         self._scheduler = Scheduler(self._slots, cache.pool, settings.page_size, settings.prefill_chunk)
         self._runner = self._make_runner(cache)
+        self._grammars = Grammars(tokenizer, spec.vocab_size)
         self._ids, self._groups = itertools.count(), itertools.count()
         self._undelivered: list[Event] = []
         self._steps = self._sampled = 0
@@ -202,6 +204,7 @@ class Engine:
             seed = sample_seed(params.seed, i)
             seq = Sequence(number, prompt, params, seed, group, thinks, bool(tags) and not thinks, stream, loud, now)
             seq.closed_at = -1 if thinks else 0
+            seq.matcher = None if params.grammar is None else self._grammars.start(params.grammar)
             self._scheduler.waiting.append(seq)
         return numbers
 
@@ -254,8 +257,13 @@ class Engine:
         rows = plan.samples
         if not len(rows):
             return [], {}
-        tokens, logprobs = sample(logits, self.model.spec.vocab_size, self._slots, rows)
         forced = self._slots.must_close(rows)
+        bound = np.flatnonzero(self._slots.bound[rows] & (self._slots.closed_at[rows] >= 0))
+        matchers = [(int(i), matcher) for i in bound if (matcher := self._scheduler.running[rows[i]].matcher)]
+        masks = {i: matcher.allowed() for i, matcher in matchers}
+        tokens, logprobs = sample(logits, self.model.spec.vocab_size, self._slots, rows, masks)
+        for i, matcher in matchers:
+            matcher.take(int(tokens[i]))
         tokens = np.where(forced, self._slots.think_close, tokens)
         logprobs = np.where(forced, np.float32(0), logprobs)
         state = self._slots.append(rows, tokens, logprobs, forced)

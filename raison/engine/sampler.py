@@ -4,18 +4,21 @@ The noise of token t is a hash of (seed, t) alone: splitmix64, keyed with the mi
 uniform number in [0, 1), which is looked up in the distribution's cumulative sum in float64, in the order of the
 vocabulary. What else is in the batch, and how often a sequence was interrupted, changes nothing. Log-probabilities
 are of the whole distribution at the sampling temperature, before the filters, in fp32: what a trainer computes from
-the same weights. Not covered: beams, repetition penalties, grammars.
+the same weights. Not covered: beams, repetition penalties.
 
 Legend: N rows, Y vocabulary.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from raison.engine.grammar import Mask
 from raison.engine.kernels import native
 from raison.engine.runner import Logits
 from raison.engine.sequence import GOLDEN
@@ -35,17 +38,26 @@ def uniforms(keys: NDArray[np.uint64], counters: Ints) -> NDArray[np.float64]:
     return unit
 
 
-def sample(logits: Logits, vocabulary: int, slots: Slots, rows: Ints) -> tuple[Ints, NDArray[np.float32]]:
-    """One token for each row and its log-probability. Native code draws for rows that ask for no filter."""
+def sample(
+    logits: Logits, vocabulary: int, slots: Slots, rows: Ints, masks: Mapping[int, Mask] | None = None
+) -> tuple[Ints, NDArray[np.float32]]:
+    """One token for each row and its log-probability. Native code draws for rows that ask for no filter.
+
+    `masks` says by index into `rows` what a grammar allows; all else is never drawn.
+    """
+    masks = masks or {}
     filtered = (slots.top_k[rows] > 0) | (slots.top_p[rows] < 1) | (slots.min_p[rows] > 0)
+    plain = ~filtered
+    plain[list(masks)] = False
     tokens, logprobs = np.zeros(len(rows), np.int64), np.zeros(len(rows), np.float32)
-    native_rows = np.flatnonzero(~filtered) if native.library().handle is not None else np.zeros(0, np.int64)
+    native_rows = np.flatnonzero(plain) if native.library().handle is not None else np.zeros(0, np.int64)
     others = np.setdiff1d(np.arange(len(rows)), native_rows)
     if len(native_rows):
         tokens[native_rows], logprobs[native_rows] = _native(logits, vocabulary, slots, rows, native_rows)
     if len(others):
         lines_NY = logits.lines_LY[torch.from_numpy(logits.of_sample[others]), :vocabulary]
-        tokens[others], logprobs[others] = _sample(lines_NY, slots, rows[others], filtered[others])
+        allowed = {i: masks[int(row)] for i, row in enumerate(others) if int(row) in masks}
+        tokens[others], logprobs[others] = _sample(lines_NY, slots, rows[others], filtered[others], allowed)
     return tokens, logprobs
 
 
@@ -60,7 +72,7 @@ def _native(logits: Logits, vocabulary: int, slots: Slots, rows: Ints, at: Ints)
 
 
 def _sample(
-    logits_NY: Tensor, slots: Slots, rows: Ints, filtered: NDArray[np.bool_]
+    logits_NY: Tensor, slots: Slots, rows: Ints, filtered: NDArray[np.bool_], masks: Mapping[int, Mask]
 ) -> tuple[Ints, NDArray[np.float32]]:
     temperature = slots.temperature[rows]
     greedy = temperature == 0
@@ -70,12 +82,21 @@ def _sample(
     if not bool(probs_NY.sum().isfinite()):
         raise NumericalError(NOT_FINITE)
     counters = slots.length[rows] - slots.prompt_length[rows]
-    kept_NY = _filter(probs_NY, slots, rows, np.flatnonzero(filtered))
+    allowed_NY = _masked(logits_NY, masks) if masks else logits_NY
+    kept_NY = _filter(allowed_NY.softmax(-1) if masks else probs_NY, slots, rows, np.flatnonzero(filtered))
     tokens_N = look_up(kept_NY, torch.from_numpy(uniforms(slots.key[rows], counters)))
     if greedy.any():
-        tokens_N = torch.where(torch.from_numpy(greedy), logits_NY.argmax(-1), tokens_N)
+        tokens_N = torch.where(torch.from_numpy(greedy), allowed_NY.argmax(-1), tokens_N)
     logprobs_N = probs_NY.gather(1, tokens_N.unsqueeze(1)).squeeze(1).log()
     return tokens_N.numpy(), logprobs_N.numpy()
+
+
+def _masked(logits_NY: Tensor, masks: Mapping[int, Mask]) -> Tensor:
+    """-inf where a row's grammar allows no token; rows without one as they are."""
+    masked_NY = logits_NY.clone()
+    for i, mask in masks.items():
+        masked_NY[i].masked_fill_(~torch.from_numpy(mask), -torch.inf)
+    return masked_NY
 
 
 def look_up(weights_NY: Tensor, uniform_N: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence as Ordered
 from dataclasses import dataclass, field, replace
 
+from raison.engine.grammar import Grammar, Matcher
 from raison.errors import UserError
 from raison.records import Completion
 from raison.text.reasoning import ReasoningStream
@@ -40,6 +41,8 @@ class SamplingParams:
     stop: tuple[str, ...] = ()
     """The answer ends before the first of these; they sleep while the model thinks."""
     seed: int = 0
+    grammar: Grammar | None = None
+    """What the answer must look like; the thinking is free."""
 
     def __post_init__(self) -> None:
         _require(0.0 <= self.temperature < float("inf"), "temperature", self.temperature, "0 or more")
@@ -118,3 +121,5 @@ class Sequence:
     """Generated tokens up to and with `</think>`; 0 when the prompt has none open; -1 while thinking."""
     forced: bool = False
     first_token: float = 0.0
+    matcher: Matcher | None = None
+    """How far the answer has come in its grammar."""

@@ -54,6 +54,8 @@ class Slots:
         self.key = np.zeros(rows, np.uint64)
         self.first_token = np.zeros(rows, np.float64)
         self.forced, self.told = np.zeros(rows, np.bool_), np.zeros(rows, np.bool_)
+        self.bound = np.zeros(rows, np.bool_)
+        """Whether the answer follows a grammar."""
         self.active, self.blocked = np.zeros(rows, np.bool_), np.zeros(rows, np.bool_)
 
     def load(self, slot: int, seq: Sequence) -> None:
@@ -75,6 +77,7 @@ class Slots:
         self.key[slot] = mix(seq.seed)
         self.first_token[slot] = seq.first_token
         self.forced[slot], self.told[slot] = seq.forced, seq.stream is not None
+        self.bound[slot] = seq.matcher is not None
         self.active[slot], self.blocked[slot] = True, False
 
     def save(self, slot: int, seq: Sequence) -> None:
