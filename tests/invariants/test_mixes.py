@@ -38,7 +38,7 @@ Asked = tuple[tuple[int, int], SamplingParams, int]
 
 
 def draw(numbers: random.Random) -> Asked:
-    length = numbers.choice((3, 5, 8, 9, 17, 30))
+    length = numbers.choice((3, 5, 8, 9, 17, 30, 47))
     params = SamplingParams(
         temperature=numbers.choice((0.0, 0.7, 1.0)), max_tokens=numbers.randint(1, 24),
         thinking_budget=numbers.choice((None, 0, 3, 9)), answer_tokens=numbers.randint(1, 20),

@@ -16,6 +16,9 @@ namespace raison {
 constexpr int TILE = 64;      // rows that go through the network together
 constexpr int HEADS = 4;      // heads that read a key together
 constexpr int SPAN = 4;       // vectors of a value that are summed together
+constexpr int CHUNK_KEYS = 64;  // keys that all rows of a group read before the next ones: they stay in the nearest cache
+constexpr int GROUP_ROWS = 16;  // rows of a group at most
+constexpr int LEAST_SHARED = 32;  // tokens that make a group worth its while
 
 struct Step {
     int32_t rows, segments, threads, page_size;
@@ -42,9 +45,22 @@ struct Member {
     std::vector<int64_t> line;
 };
 
+// Rows [first, first + rows) of the tile that see the same first `shared` tokens: samples of one prompt, or a prompt's own.
+struct RowGroup {
+    int first, rows, shared;
+};
+
 // What a head reads of every cached token: where its key begins and how wide it is, and so its value.
 struct Reading {
     int key, key_width, value, value_width;
+};
+
+// Where the first head's query and result of the tile's first row stand, and how far rows and heads are apart.
+struct Heads {
+    const float* q;
+    int64_t q_row, q_head;
+    float* out;
+    int64_t out_row, out_head;
 };
 
 class Walk {
@@ -62,6 +78,7 @@ class Walk {
                     while (start + i >= step.starts[segment + 1]) segment++;
                     pages_[i] = step.blocks + step.slots[segment] * step.blocks_stride;
                 }
+                find_groups();
             }
             meet(size);
             tile(me);
@@ -160,25 +177,53 @@ class Walk {
         return cache + (page * step_->page_size + place % step_->page_size) * m_->width();
     }
 
-    // Where the tokens that row i sees are kept.
-    int find_keys(Member& me, float* cache, int i) const {
-        const int length = (int)step_->positions[first_ + i] + 1, width = m_->width();
-        me.keys.resize(length);
-        for (int t = 0; t < length; t += step_->page_size) {
-            const float* page = cached(cache, i, t);
-            const int end = length - t < step_->page_size ? length - t : step_->page_size;
-            for (int j = 0; j < end; j++) me.keys[t + j] = page + (int64_t)j * width;
-        }
-        return length;
+    int length(int i) const { return (int)step_->positions[first_ + i] + 1; }
+
+    // How many tokens two rows both see, in whole pages or to where the shorter ends.
+    int shared(int a, int b) const {
+        const int size = step_->page_size, shorter = std::min(length(a), length(b));
+        int t = 0;
+        while (t < shorter && pages_[a][t / size] == pages_[b][t / size]) t += size;
+        return std::min(t, shorter);
     }
 
-    // Rows are shared out; where there are fewer than members, their heads are.
+    // Rows beside each other that share enough: at least half of what they might, and not too little.
+    void find_groups() {
+        groups_.clear();
+        for (int i = 0; i < count_;) {
+            RowGroup group{i, 1, length(i)};
+            for (int j = i + 1; j < count_ && group.rows < GROUP_ROWS; j++) {
+                const int both = std::min(group.shared, shared(i, j));
+                if (both < LEAST_SHARED || both * 2 < group.shared) break;
+                group.shared = both;
+                group.rows++;
+            }
+            if (group.rows == 1) group.shared = 0;
+            groups_.push_back(group);
+            i += group.rows;
+        }
+    }
+
+    // Where tokens [from, to) of row i are kept.
+    void find_keys(Member& me, float* cache, int i, int from, int to) const {
+        const int width = m_->width();
+        me.keys.resize(to - from);
+        for (int t = from; t < to; t++) {
+            const int64_t page = pages_[i][t / step_->page_size];
+            me.keys[t - from] = cache + (page * step_->page_size + t % step_->page_size) * width;
+        }
+    }
+
+    // Groups are shared out; where there are fewer than members, their heads are.
     template <class Work>
-    void each_head(Member& me, float* cache, int items, const Work& work) {
-        const bool by_row = count_ >= size_;
-        for (int i = by_row ? me.index : 0; i < count_; i += by_row ? size_ : 1) {
-            const int length = find_keys(me, cache, i);
-            for (int item = by_row ? 0 : me.index; item < items; item += by_row ? 1 : size_) work(i, item, length);
+    void each_head(Member& me, int items, const Work& work) {
+        const int units = (int)groups_.size() * items;
+        const bool by_group = (int)groups_.size() >= 2 * size_;
+        if (by_group) {
+            for (int g = me.index; g < (int)groups_.size(); g += size_)
+                for (int item = 0; item < items; item++) work(groups_[g], item);
+        } else {
+            for (int unit = me.index; unit < units; unit += size_) work(groups_[unit / items], unit % items);
         }
         meet(size_);
     }
@@ -202,11 +247,12 @@ class Walk {
         each_row(me, [&](int i) { place_heads(l, cache, i); });
         meet(size_);
         const int shared = s.heads / s.key_heads, parts = (shared + HEADS - 1) / HEADS;
-        each_head(me, cache, s.key_heads * parts, [&](int i, int item, int length) {
+        each_head(me, s.key_heads * parts, [&](const RowGroup& group, int item) {
             const int g = item / parts, h = g * shared + item % parts * HEADS;
             const Reading reading{g * s.head, s.head, (s.key_heads + g) * s.head, s.head};
-            attend(me, std::min(HEADS, (g + 1) * shared - h), length, reading, queries_.row(i) + h * s.head, s.head,
-                   values_.row(i) + h * s.head, s.head);
+            const Heads heads{queries_.row(0) + h * s.head, queries_.stride(), s.head,
+                              values_.row(0) + h * s.head, values_.stride(), s.head};
+            attend(me, cache, group, std::min(HEADS, (g + 1) * shared - h), reading, heads);
         });
     }
 
@@ -251,10 +297,11 @@ class Walk {
         meet(size_);
         const int parts = (s.heads + HEADS - 1) / HEADS;
         const Reading reading{0, m_->width(), 0, s.kv_rank};
-        each_head(me, cache, parts, [&](int i, int item, int length) {
+        each_head(me, parts, [&](const RowGroup& group, int item) {
             const int h = item * HEADS;
-            attend(me, std::min(HEADS, s.heads - h), length, reading, folded_.row(i * s.heads + h), folded_.stride(),
-                   seen_.row(i * s.heads + h), seen_.stride());
+            const Heads heads{folded_.row(h), s.heads * folded_.stride(), folded_.stride(),
+                              seen_.row(h), s.heads * seen_.stride(), seen_.stride()};
+            attend(me, cache, group, std::min(HEADS, s.heads - h), reading, heads);
         });
         for (int h = me.index; h < s.heads; h += size_) expand(me, l, h);
         meet(size_);
@@ -303,36 +350,63 @@ class Walk {
 
     // Attention over what is cached -----------------------------------------------------------------------------------
 
-    void attend(Member& me, int heads, int length, const Reading& r, const float* q, int64_t q_stride, float* to,
-                int64_t to_stride) {
-        me.scores.fit(HEADS, length);
+    void attend(Member& me, float* cache, const RowGroup& group, int heads, const Reading& r, const Heads& at) {
         switch (heads) {
-            case 1: attend_heads<1>(me, length, r, q, q_stride, to, to_stride); break;
-            case 2: attend_heads<2>(me, length, r, q, q_stride, to, to_stride); break;
-            case 3: attend_heads<3>(me, length, r, q, q_stride, to, to_stride); break;
-            default: attend_heads<HEADS>(me, length, r, q, q_stride, to, to_stride);
+            case 1: attend_heads<1>(me, cache, group, r, at); break;
+            case 2: attend_heads<2>(me, cache, group, r, at); break;
+            case 3: attend_heads<3>(me, cache, group, r, at); break;
+            default: attend_heads<HEADS>(me, cache, group, r, at);
+        }
+    }
+
+    // What a row sums is in the order of its tokens, shared or not: a row alone computes the same bits.
+    template <int N>
+    void attend_heads(Member& me, float* cache, const RowGroup& group, const Reading& r, const Heads& at) {
+        int longest = 0;
+        for (int i = 0; i < group.rows; i++) longest = std::max(longest, length(group.first + i));
+        me.scores.fit(group.rows * N, longest);
+        each_part(me, cache, group, [&](int i, int from, int to, const float* const* keys) {
+            score<N>(keys, from, to, r, at.q + (group.first + i) * at.q_row, at.q_head, me.scores.row(i * N),
+                     me.scores.stride());
+        });
+        for (int i = 0; i < group.rows; i++)
+            for (int h = 0; h < N; h++) softmax(me.scores.row(i * N + h), length(group.first + i));
+        each_part(me, cache, group, [&](int i, int from, int to, const float* const* keys) {
+            gather<N>(keys, from, to, r, me.scores.row(i * N), me.scores.stride(),
+                      at.out + (group.first + i) * at.out_row, at.out_head);
+        });
+    }
+
+    // What all see, a chunk at a time for every row; then each row's own. `keys` are those of tokens [from, to).
+    template <class Work>
+    void each_part(Member& me, float* cache, const RowGroup& group, const Work& work) {
+        find_keys(me, cache, group.first, 0, group.shared);
+        for (int from = 0; from < group.shared; from += CHUNK_KEYS) {
+            const int to = std::min(group.shared, from + CHUNK_KEYS);
+            for (int i = 0; i < group.rows; i++) work(i, from, to, me.keys.data() + from);
+        }
+        for (int i = 0; i < group.rows; i++) {
+            const int stop = length(group.first + i);
+            find_keys(me, cache, group.first + i, group.shared, stop);
+            if (group.shared < stop) work(i, group.shared, stop, me.keys.data());
         }
     }
 
     template <int N>
-    void attend_heads(Member& me, int length, const Reading& r, const float* q, int64_t q_stride, float* to,
-                      int64_t to_stride) {
+    static void score(const float* const* keys, int from, int to, const Reading& r, const float* q, int64_t q_head,
+                      float* scores, int64_t stride) {
         const int whole = r.key_width / LANES * LANES;
-        float* scores[N];
-        for (int h = 0; h < N; h++) scores[h] = me.scores.row(h);
-        for (int t = 0; t < length; t++) {
-            const float* key = me.keys[t] + r.key;
+        for (int t = from; t < to; t++) {
+            const float* key = keys[t - from] + r.key;
             Vec acc[N] = {};
             for (int w = 0; w < whole; w += LANES)
-                for (int h = 0; h < N; h++) acc[h] += load(key + w) * load(q + h * q_stride + w);
+                for (int h = 0; h < N; h++) acc[h] += load(key + w) * load(q + h * q_head + w);
             for (int h = 0; h < N; h++) {
-                float score = sum(acc[h]);
-                for (int w = whole; w < r.key_width; w++) score += key[w] * q[h * q_stride + w];
-                scores[h][t] = score;
+                float total = sum(acc[h]);
+                for (int w = whole; w < r.key_width; w++) total += key[w] * q[h * q_head + w];
+                scores[h * stride + t] = total;
             }
         }
-        for (int h = 0; h < N; h++) softmax(scores[h], length);
-        gather<N>(me, length, r, scores, to, to_stride);
     }
 
     static void softmax(float* x, int n) {
@@ -350,33 +424,37 @@ class Walk {
         for (int t = 0; t < end; t += LANES) store(x + t, load(x + t) * inverse);
     }
 
-    // The weighted sum of the values.
+    // Adds the weighted values of tokens [from, to) to what those before came to.
     template <int N>
-    void gather(Member& me, int length, const Reading& r, float* const* weights, float* to, int64_t to_stride) {
+    static void gather(const float* const* keys, int from, int to, const Reading& r, const float* weights,
+                       int64_t stride, float* out, int64_t out_head) {
         int c = 0;
         for (; c + SPAN * LANES <= r.value_width; c += SPAN * LANES)
-            gather_span<N, SPAN>(me, length, weights, r.value + c, to + c, to_stride);
+            gather_span<N, SPAN>(keys, from, to, weights, stride, r.value + c, out + c, out_head);
         for (; c + LANES <= r.value_width; c += LANES)
-            gather_span<N, 1>(me, length, weights, r.value + c, to + c, to_stride);
+            gather_span<N, 1>(keys, from, to, weights, stride, r.value + c, out + c, out_head);
         for (; c < r.value_width; c++)
             for (int h = 0; h < N; h++) {
-                float total = 0;
-                for (int t = 0; t < length; t++) total += weights[h][t] * me.keys[t][r.value + c];
-                to[h * to_stride + c] = total;
+                float total = from ? out[h * out_head + c] : 0;
+                for (int t = from; t < to; t++) total += weights[h * stride + t] * keys[t - from][r.value + c];
+                out[h * out_head + c] = total;
             }
     }
 
     template <int N, int V>
-    void gather_span(Member& me, int length, float* const* weights, int from, float* to, int64_t to_stride) {
+    static void gather_span(const float* const* keys, int from, int to, const float* weights, int64_t stride, int at,
+                            float* out, int64_t out_head) {
         Vec acc[N][V] = {};
-        for (int t = 0; t < length; t++) {
+        for (int h = 0; from && h < N; h++)
+            for (int v = 0; v < V; v++) acc[h][v] = load(out + h * out_head + v * LANES);
+        for (int t = from; t < to; t++) {
             Vec value[V];
-            for (int v = 0; v < V; v++) value[v] = load(me.keys[t] + from + v * LANES);
+            for (int v = 0; v < V; v++) value[v] = load(keys[t - from] + at + v * LANES);
             for (int h = 0; h < N; h++)
-                for (int v = 0; v < V; v++) acc[h][v] += weights[h][t] * value[v];
+                for (int v = 0; v < V; v++) acc[h][v] += weights[h * stride + t] * value[v];
         }
         for (int h = 0; h < N; h++)
-            for (int v = 0; v < V; v++) store(to + h * to_stride + v * LANES, acc[h][v]);
+            for (int v = 0; v < V; v++) store(out + h * out_head + v * LANES, acc[h][v]);
     }
 
     // Feed-forward --------------------------------------------------------------------------------------------------
@@ -515,6 +593,7 @@ class Walk {
     Rows x_, normed_, first_out_, q_normed_, queries_, folded_, seen_, values_, inner_, routed_, affinity_;
     std::vector<std::vector<Copy>> of_expert_;
     std::vector<int> places_;
+    std::vector<RowGroup> groups_;
     std::atomic<int> arrived_{0};
     std::atomic<uint32_t> turn_{0};
 };
