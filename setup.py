@@ -14,7 +14,10 @@ setup(
         Extension(
             f"raison.engine.kernels._step_{name}",
             [f"{KERNELS}/step.cpp"],
-            depends=[f"{KERNELS}/{header}.hpp" for header in ("matrix", "network", "pool", "product", "rows", "sample", "simd", "walk")],
+            depends=[
+                f"{KERNELS}/{header}.hpp"
+                for header in ("matrix", "network", "pool", "product", "rows", "sample", "simd", "walk")
+            ],
             extra_compile_args=COMMON + flags,
             extra_link_args=["-pthread"],
             language="c++",
