@@ -146,6 +146,7 @@ def test_survey_tells_what_would_be_loaded(tmp_path: Path) -> None:
     model = random_model(shape_of("qwen3_moe"))
     folder.save(tmp_path / "hf", model, TOKENIZER, {}, "bf16")
     found = survey(tmp_path / "hf")
-    assert (found.family, found.format, found.packed) == ("Qwen3MoeForCausalLM", "Hugging Face folder", False)
+    assert (found.family, found.opened.form, found.packed) == ("Qwen3MoeForCausalLM", "Hugging Face folder", False)
     assert found.stored["bfloat16"] == sum(found.stored.values())
-    assert found.spec == replace(model.spec, initializer_range=found.spec.initializer_range)
+    spec = found.opened.spec
+    assert spec == replace(model.spec, initializer_range=spec.initializer_range)
