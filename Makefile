@@ -29,8 +29,9 @@ SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-
 sanitize: $(VENV)/.test-ready
 	@set -e; copy=$$(mktemp -d); trap 'rm -rf $$copy' EXIT; \
 	cp -r raison tests setup.py pyproject.toml README.md LICENSE $$copy; rm -f $$copy/raison/engine/kernels/*.so; \
-	python=$$PWD/$(BIN)/python; cd $$copy; \
-	CFLAGS="$(SANITIZERS)" LDFLAGS="$(SANITIZERS)" $$python setup.py build_ext --inplace > build.log 2>&1 || { tail build.log; exit 1; }; \
+	python=$(abspath $(BIN))/python; cd $$copy; \
+	CXX="g++ $(SANITIZERS)" CC="gcc $(SANITIZERS)" $$python setup.py build_ext --inplace > build.log 2>&1 || { tail build.log; exit 1; }; \
+	for one in raison/engine/kernels/*.so; do nm -D $$one | grep -q __asan || { echo "$$one is not instrumented"; exit 1; }; done; \
 	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so) $$(gcc -print-file-name=libstdc++.so)" \
 	ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=$$copy $$python -m pytest -q -p no:cacheprovider tests/engine/test_native.py tests/engine/test_rounded.py
 

@@ -20,14 +20,14 @@ import torch
 
 from raison.engine.cache import LatentCache
 from raison.engine.completion import completion_of
-from raison.engine.grammar import Grammars
+from raison.engine.grammar import Grammars, Matcher
 from raison.engine.kernels.native import why_not
 from raison.engine.native_runner import NativeRunner
 from raison.engine.runner import DTYPES, Dtype, Logits, Runner
 from raison.engine.sampler import sample
 from raison.engine.scheduler import Plan, Scheduler
 from raison.engine.sequence import Event, SamplingParams, Sequence, sample_seed
-from raison.engine.slots import GOING, LENGTH, STOP, Slots
+from raison.engine.slots import GOING, LENGTH, STOP, Ints, Slots
 from raison.errors import UserError
 from raison.model.transformer import Transformer
 from raison.records import Completion, FinishReason
@@ -258,8 +258,7 @@ class Engine:
         if not len(rows):
             return [], {}
         forced = self._slots.must_close(rows)
-        bound = np.flatnonzero(self._slots.bound[rows] & (self._slots.closed_at[rows] >= 0))
-        matchers = [(int(i), matcher) for i in bound if (matcher := self._scheduler.running[rows[i]].matcher)]
+        matchers = self._matchers(rows)
         masks = {i: matcher.allowed() for i, matcher in matchers}
         tokens, logprobs = sample(logits, self.model.spec.vocab_size, self._slots, rows, masks)
         for i, matcher in matchers:
@@ -270,6 +269,13 @@ class Engine:
         self._sampled += len(rows)
         touched = np.flatnonzero((state != GOING) | self._slots.told[rows])
         return self._tell([(int(rows[i]), int(tokens[i]), int(state[i])) for i in touched])
+
+    def _matchers(self, rows: Ints) -> list[tuple[int, Matcher]]:
+        """By index into `rows`, where an answer that follows a grammar has begun."""
+        if not self._slots.bound[rows].any():
+            return []
+        begun = np.flatnonzero(self._slots.bound[rows] & (self._slots.closed_at[rows] >= 0))
+        return [(int(i), m) for i in begun if (m := self._scheduler.running[int(rows[i])].matcher) is not None]
 
     def _tell(self, touched: list[tuple[int, int, int]]) -> tuple[list[Event], dict[int, Completion]]:
         events: list[Event] = []

@@ -47,13 +47,16 @@ def sample(
     """
     masks = masks or {}
     filtered = (slots.top_k[rows] > 0) | (slots.top_p[rows] < 1) | (slots.min_p[rows] > 0)
+    if native.library().handle is not None and not masks and not filtered.any():
+        return _native(logits, vocabulary, slots, rows, logits.of_sample)
     plain = ~filtered
     plain[list(masks)] = False
     tokens, logprobs = np.zeros(len(rows), np.int64), np.zeros(len(rows), np.float32)
     native_rows = np.flatnonzero(plain) if native.library().handle is not None else np.zeros(0, np.int64)
     others = np.setdiff1d(np.arange(len(rows)), native_rows)
     if len(native_rows):
-        tokens[native_rows], logprobs[native_rows] = _native(logits, vocabulary, slots, rows, native_rows)
+        lines = np.ascontiguousarray(logits.of_sample[native_rows])
+        tokens[native_rows], logprobs[native_rows] = _native(logits, vocabulary, slots, rows[native_rows], lines)
     if len(others):
         lines_NY = logits.lines_LY[torch.from_numpy(logits.of_sample[others]), :vocabulary]
         allowed = {i: masks[int(row)] for i, row in enumerate(others) if int(row) in masks}
@@ -61,11 +64,9 @@ def sample(
     return tokens, logprobs
 
 
-def _native(logits: Logits, vocabulary: int, slots: Slots, rows: Ints, at: Ints) -> tuple[Ints, NDArray[np.float32]]:
-    asked = rows[at]
-    uniform = uniforms(slots.key[asked], slots.length[asked] - slots.prompt_length[asked])
-    lines = np.ascontiguousarray(logits.of_sample[at])
-    tokens, logprobs, failed = native.draw(logits.lines_LY, vocabulary, lines, slots.temperature[asked], uniform)
+def _native(logits: Logits, vocabulary: int, slots: Slots, rows: Ints, lines: Ints) -> tuple[Ints, NDArray[np.float32]]:
+    uniform = uniforms(slots.key[rows], slots.length[rows] - slots.prompt_length[rows])
+    tokens, logprobs, failed = native.draw(logits.lines_LY, vocabulary, lines, slots.temperature[rows], uniform)
     if failed:
         raise NumericalError(NOT_FINITE)
     return tokens, logprobs

@@ -206,11 +206,12 @@ class Walk {
 
     // Where tokens [from, to) of row i are kept.
     void find_keys(Member& me, float* cache, int i, int from, int to) const {
-        const int width = m_->width();
-        me.keys.resize(to - from);
-        for (int t = from; t < to; t++) {
-            const int64_t page = pages_[i][t / step_->page_size];
-            me.keys[t - from] = cache + (page * step_->page_size + t % step_->page_size) * width;
+        const int width = m_->width(), size = step_->page_size;
+        if ((int)me.keys.size() < to - from) me.keys.resize(to - from);
+        for (int t = from; t < to;) {
+            const int page = t / size, stop = std::min(to, (page + 1) * size);
+            const float* key = cache + (pages_[i][page] * size + t - page * size) * (int64_t)width;
+            for (; t < stop; t++, key += width) me.keys[t - from] = key;
         }
     }
 
@@ -380,7 +381,7 @@ class Walk {
     // What all see, a chunk at a time for every row; then each row's own. `keys` are those of tokens [from, to).
     template <class Work>
     void each_part(Member& me, float* cache, const RowGroup& group, const Work& work) {
-        find_keys(me, cache, group.first, 0, group.shared);
+        if (group.shared) find_keys(me, cache, group.first, 0, group.shared);
         for (int from = 0; from < group.shared; from += CHUNK_KEYS) {
             const int to = std::min(group.shared, from + CHUNK_KEYS);
             for (int i = 0; i < group.rows; i++) work(i, from, to, me.keys.data() + from);
