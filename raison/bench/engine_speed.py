@@ -2,9 +2,8 @@
 
 Everyone writes the same number of tokens after the same prompts, ends of text ignored, sampled at the same temperature;
 runs alternate, so that a noisy machine disturbs all alike, and the median counts. llama.cpp gets the file as it is and
-files of other quantisations that it makes itself, and its best counts at each number of streams. The share of bandwidth
-is of bytes of weights and cached keys read, over what this machine was measured to read. Not covered: servers (bench
-endpoint), quality (perplexity: tests/peers).
+files of other quantisations that it makes itself, and its best counts at each number of streams. Not covered: servers,
+quality (perplexity: tests/peers), shares of this machine's peak.
 """
 
 from __future__ import annotations

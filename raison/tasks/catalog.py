@@ -15,7 +15,7 @@ from raison.errors import UserError, nearest
 from raison.tasks.arithmetic import Arithmetic
 from raison.tasks.countdown import Countdown
 from raison.tasks.gym import PREFIX, Gym
-from raison.tasks.jsonl import open_jsonl
+from raison.tasks.jsonl import Jsonl
 from raison.tasks.sandbox import Sandbox
 from raison.tasks.task import Task
 from raison.tasks.user import CheckedBy, ParsingTask, UserChecker, UserTask
@@ -31,7 +31,7 @@ def load_task(name: str, held_out: bool = False, checker: str | None = None) -> 
     task has a `close` method, call it when done to end its subprocess (it also ends with the object).
     """
     if name.endswith((".jsonl", ".json", ".ndjson")):
-        return open_jsonl(name, checker, held_out)
+        return Jsonl(name, checker, held_out)
     if name.startswith(PREFIX):
         if checker:
             raise UserError(f"{name} is judged by its own scorer: leave the checker {checker} out")

@@ -33,9 +33,14 @@ _KEYS = ("prompt", "answer", "level", "checker")
 
 
 class Jsonl:
-    """Implements Task and Parses over the rows of a file. `levels` are those that occur on this side of the split."""
+    """Implements Task and Parses over the rows of a file, and Demonstrates where they have solutions.
+
+    `levels` are those that occur on this side of the split.
+    """
 
     version = VERSION
+    demonstrate: Callable[[Problem, int], Demonstration]
+    """There only where every row has a `solution`: work that ends in what the checker accepts."""
 
     def __init__(self, path: str | Path, checker: str | None = None, held_out: bool | None = False) -> None:
         """`held_out` None takes every row, for a file that is a test set as a whole.
@@ -56,6 +61,8 @@ class Jsonl:
             side = "held out (one row in ten is)" if held_out else "left for training"
             raise UserError(f"{path}: no row is {side}; add rows")
         self.levels = tuple(sorted(self._rows))
+        if all("solution" in problem.meta for problem in self.rows()):
+            self.demonstrate = _solution
 
     def sample(self, seed: int, level: int) -> Problem:
         """A row of the level, drawn by `seed`. Raises UserError for a level that no row has."""
@@ -93,20 +100,10 @@ class Jsonl:
             self._check.close()
 
 
-class SolvedJsonl(Jsonl):
-    """A file whose every row has a `solution`: work that ends in what the checker accepts. Implements Demonstrates."""
-
-    def demonstrate(self, problem: Problem, seed: int) -> Demonstration:
-        """The row's own solution; there is one, so `seed` changes nothing."""
-        solution = str(problem.meta["solution"])
-        return Demonstration(solution, problem.gold, solution)
-
-
-def open_jsonl(path: str | Path, checker: str | None = None, held_out: bool | None = False) -> Jsonl:
-    """The file as a task, with its solutions where it has them. Raises as Jsonl does."""
-    task = Jsonl(path, checker, held_out)
-    solved = all("solution" in problem.meta for problem in task.rows())
-    return SolvedJsonl(path, checker, held_out) if solved else task
+def _solution(problem: Problem, seed: int) -> Demonstration:
+    """The row's own solution; there is one, so `seed` changes nothing."""
+    solution = str(problem.meta["solution"])
+    return Demonstration(solution, problem.gold, solution)
 
 
 def make_checker(named: str, folder: Path) -> Checker:

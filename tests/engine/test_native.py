@@ -20,17 +20,6 @@ from tests.engine.small import TOKENIZER, ids, make_engine, params, prompt, smal
 from tests.shapes import SHAPES, random_ids, random_model
 
 
-@pytest.fixture(params=sorted(native.VARIANTS))
-def variant(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    name: str = request.param
-    if name not in native.runnable():
-        pytest.skip(f"this processor has no {name}")
-    if (found := native.opened(name)).handle is None:
-        pytest.skip(found.why)
-    monkeypatch.setattr(native, "library", lambda: found)
-    return name
-
-
 @pytest.mark.usefixtures("variant")
 @pytest.mark.parametrize("shape", SHAPES)
 def test_logprobs_are_the_models(shape: str) -> None:

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from raison.engine.engine import Engine, EngineSettings
-from raison.engine.kernels import native
 from raison.engine.native_runner import NativeRunner
 from raison.engine.runner import compute_copy
 from raison.model.layers import Linear
@@ -22,17 +21,6 @@ from tests.shapes import FAMILY_SHAPES, SHAPES, random_ids, random_model
 
 Width = Literal["q8", "q4"]
 ALL = {**SHAPES, **FAMILY_SHAPES}
-
-
-@pytest.fixture(params=sorted(native.VARIANTS))
-def variant(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    name: str = request.param
-    if name not in native.runnable():
-        pytest.skip(f"this processor has no {name}")
-    if (found := native.opened(name)).handle is None:
-        pytest.skip(found.why)
-    monkeypatch.setattr(native, "library", lambda: found)
-    return name
 
 
 def model_of(shape: str) -> Transformer:
