@@ -16,7 +16,7 @@ setup(
             [f"{KERNELS}/step.cpp"],
             depends=[
                 f"{KERNELS}/{header}.hpp"
-                for header in ("matrix", "network", "pool", "product", "rows", "sample", "simd", "walk")
+                for header in ("arena", "matrix", "network", "pool", "product", "rows", "sample", "simd", "walk")
             ],
             extra_compile_args=COMMON + flags,
             extra_link_args=["-pthread"],

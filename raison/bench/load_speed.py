@@ -22,7 +22,8 @@ QUESTION = "What is the capital of France?"
 TIMEOUT = 600.0
 OURS = """
 import sys, time
-import raison, torch
+import torch
+import raison.reasoner as raison
 torch.set_num_threads(int(sys.argv[2]))
 start = time.perf_counter()
 reasoner = raison.load(sys.argv[1])

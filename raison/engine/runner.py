@@ -33,6 +33,7 @@ from raison.model.attention import CacheGroup
 from raison.model.layers import Linear
 from raison.model.mla import MultiHeadLatentAttention
 from raison.model.moe import Experts
+from raison.model.packed import packed_parts
 from raison.model.rounding import rounded
 from raison.model.transformer import Transformer
 
@@ -230,11 +231,11 @@ def compute_copy(model: Transformer, dtype: Dtype) -> Transformer:
     are the model's own and stay exact.
     """
     memo: dict[int, object] = {id(x): x for x in (*model.parameters(), *model.buffers())}
-    memo |= {id(module.packed): module.packed for module in model.modules() if isinstance(module, Linear | Experts)}
-    twin = copy.deepcopy(model, memo)
+    twin = copy.deepcopy(model, memo | packed_parts(model))
     if dtype in ROUNDED:
         twin.spec, twin.rounds = replace(model.spec, tie_word_embeddings=False), True
-        twin.lm_head = nn.Parameter(rounded(model.head, "q8"), requires_grad=False)
+        twin.lm_head = _frozen(rounded(model.head, "q8"))
+        twin.packed, twin.embed_tokens = None, _frozen(model.embedding)
     for source, target in _products(model, twin, dtype):
         if isinstance(source, Linear) and isinstance(target, Linear):
             target.weight, target.lora = _frozen(_cast(source.matrix(EXACT), dtype)), None

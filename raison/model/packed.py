@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class PackedMatrix(Protocol):
@@ -40,6 +40,17 @@ class PackedMatrix(Protocol):
 
     def rows(self, start: int, stop: int) -> PackedMatrix:
         """[start, stop) along the first dimension, on the same data."""
+
+
+def rows_at(matrix: PackedMatrix, ids_N: Tensor, dtype: torch.dtype) -> Tensor:
+    """Rows of `matrix` by number, [N, D]; each different one is expanded once."""
+    distinct, of_token_N = torch.unique(ids_N, return_inverse=True)
+    return torch.cat([matrix.rows(i, i + 1).expand(dtype) for i in distinct.tolist()])[of_token_N]
+
+
+def packed_parts(model: nn.Module) -> dict[int, object]:
+    """What is packed in `model`, as a memo under which copy.deepcopy shares it."""
+    return {id(packed): packed for module in model.modules() if (packed := getattr(module, "packed", None))}
 
 
 class Scratch:

@@ -10,17 +10,20 @@ Legend: N tokens, D hidden size, n chosen tokens, Y vocabulary.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from raison.model.attention import LayerCache
+from raison.model.autograd import call
 from raison.model.grouped_query import GroupedQueryAttention
 from raison.model.layers import Linear, RMSNorm, SwiGLU
 from raison.model.layout import Layout
 from raison.model.mla import MultiHeadLatentAttention
 from raison.model.moe import Experts, MixtureOfExperts, Router, Routing
+from raison.model.packed import PackedMatrix, PackedProduct, Scratch, rows_at
 from raison.model.rope import rotation
 from raison.model.rounding import rounded_rows
 from raison.model.spec import ModelSpec
@@ -69,6 +72,15 @@ class MultiTokenPrediction(nn.Module):
         return out
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class PackedTables:
+    """Embedding and head that stay as they are in a file; the same matrix where they are tied."""
+
+    embedding: PackedMatrix
+    head: PackedMatrix
+    scratch: Scratch
+
+
 class Transformer(nn.Module):
     """`hidden` gives states before the final norm; `logits` maps chosen states to the vocabulary in fp32."""
 
@@ -79,12 +91,22 @@ class Transformer(nn.Module):
         self.layers = nn.ModuleList(Block(spec, i) for i in range(spec.num_hidden_layers))
         self.norm = RMSNorm(spec.hidden_size, spec.rms_norm_eps)
         self.lm_head = None if spec.tie_word_embeddings else nn.Parameter(torch.empty_like(self.embed_tokens))
+        self.packed: PackedTables | None = None
         self.rounds = False
         """As in Linear, for the head."""
         first = spec.num_hidden_layers
         self.mtp = nn.ModuleList(MultiTokenPrediction(spec, first + i) for i in range(spec.num_nextn_predict_layers))
 
+    def pack(self, tables: PackedTables) -> None:
+        """Use `tables` for embedding and head, which then are no parameters and cannot be trained."""
+        assert tables.embedding.shape == tables.head.shape == self.embed_tokens.shape
+        self.packed = tables
+        self.embed_tokens = nn.Parameter(torch.empty(0), requires_grad=False)
+        self.lm_head = None if self.lm_head is None else nn.Parameter(torch.empty(0), requires_grad=False)
+
     def embed(self, ids_N: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+        if self.packed is not None:
+            return rows_at(self.packed.embedding, ids_N, dtype or self.embed_tokens.dtype)
         return F.embedding(ids_N, self.embed_tokens).to(dtype or self.embed_tokens.dtype)
 
     def hidden(
@@ -107,6 +129,9 @@ class Transformer(nn.Module):
         """[n, D] -> [n, Y] in fp32, the product in the states' dtype."""
         normed_nD = (norm or self.norm)(states_nD)
         normed_nD = rounded_rows(normed_nD) if self.rounds else normed_nD
+        if self.packed is not None:
+            product: Tensor = call(PackedProduct, normed_nD, None, self.packed.head, self.packed.scratch)
+            return product.float()
         return F.linear(normed_nD, self.head.to(states_nD.dtype)).float()
 
     def predictors(self) -> Iterator[MultiTokenPrediction]:
@@ -116,8 +141,15 @@ class Transformer(nn.Module):
             yield module
 
     @property
+    def embedding(self) -> Tensor:
+        """[Y, D]; new memory where it is packed."""
+        return self.embed_tokens if self.packed is None else self.packed.embedding.expand()
+
+    @property
     def head(self) -> Tensor:
-        """The output matrix [Y, D]: its own, or the embedding where they are tied."""
+        """The output matrix [Y, D]: its own, or the embedding where they are tied; new memory where it is packed."""
+        if self.packed is not None:
+            return self.packed.head.expand()
         return self.embed_tokens if self.lm_head is None else self.lm_head
 
     def score(self, ids: Sequence[int]) -> Tensor:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, pre_tokenizers
@@ -146,14 +147,15 @@ def gguf_from_backend(
 
 def _strings(metadata: Mapping[str, Any], name: str) -> list[str]:
     found = metadata.get(f"tokenizer.ggml.{name}")
-    if not isinstance(found, list) or not found or not all(isinstance(item, str) for item in found):
+    if not isinstance(found, list) or set(map(type, found)) != {str}:
         raise CheckpointError(f"the GGUF file's tokenizer.ggml.{name} is missing or not a list of strings")
     return found
 
 
 def _types(metadata: Mapping[str, Any]) -> list[int]:
     found = metadata.get("tokenizer.ggml.token_type")
-    if not isinstance(found, list) or not all(type(item) is int and NORMAL <= item <= BYTE for item in found):
+    numbers = isinstance(found, list) and set(map(type, found)) == {int}
+    if not numbers or not set(found) <= set(range(NORMAL, BYTE + 1)):
         raise CheckpointError("the GGUF file's tokenizer.ggml.token_type is missing or not a list of numbers 1 to 6")
     return found
 
@@ -167,12 +169,15 @@ def _check_ids(metadata: Mapping[str, Any], count: int) -> None:
 
 
 def _merges(metadata: Mapping[str, Any], vocabulary: Mapping[str, int]) -> list[tuple[str, str]]:
-    pairs = []
-    for merge in _strings(metadata, "merges"):
-        left, _, right = merge.partition(" ")
-        if left not in vocabulary or right not in vocabulary or left + right not in vocabulary:
-            raise CheckpointError(f"the GGUF file's merge {merge!r} names tokens that its vocabulary does not have")
-        pairs.append((left, right))
+    """The pairs; all parts and sums of them are tokens, else the backend would panic."""
+    merges = _strings(metadata, "merges")
+    pairs = [(left, right) for left, _, right in (merge.partition(" ") for merge in merges)]
+    named = set(chain.from_iterable(pairs)).union(map("".join, pairs))
+    if not named <= vocabulary.keys():
+        wrong = next(i for i, pair in enumerate(pairs) if not {*pair, "".join(pair)} <= vocabulary.keys())
+        raise CheckpointError(
+            f"the GGUF file's merge {merges[wrong]!r} names tokens that its vocabulary does not have"
+        )
     return pairs
 
 

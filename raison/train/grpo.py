@@ -22,8 +22,8 @@ import torch
 from torch import Tensor
 
 from raison.config import GrpoStage
-from raison.model.layers import Linear
-from raison.model.moe import Experts, Routing
+from raison.model.moe import Routing
+from raison.model.packed import packed_parts
 from raison.model.transformer import Transformer
 from raison.records import Rollout
 from raison.text.chat import Example
@@ -203,8 +203,7 @@ def score(model: Transformer, batch: Packed, temperature: float, dtype: torch.dt
 def frozen_copy(model: Transformer) -> Transformer:
     """A copy that stays as the model is now; what does not train is shared, packed weights included."""
     shared: dict[int, object] = {id(p): p for p in model.parameters() if not p.requires_grad}
-    shared |= {id(m.packed): m.packed for m in model.modules() if isinstance(m, Linear | Experts)}
-    return copy.deepcopy(model, shared).requires_grad_(False)
+    return copy.deepcopy(model, shared | packed_parts(model)).requires_grad_(False)
 
 
 class GrpoStep:

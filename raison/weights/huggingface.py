@@ -23,7 +23,7 @@ from raison.model.memory import materialise
 from raison.model.moe import PARTS, Experts, PackedExpert
 from raison.model.packed import PackedMatrix, Scratch
 from raison.model.spec import ModelSpec
-from raison.model.transformer import Transformer
+from raison.model.transformer import PackedTables, Transformer
 
 ROUTER_BIAS = "e_score_correction_bias"
 LISTED = 8
@@ -59,8 +59,8 @@ def import_tensors(
 ) -> Transformer:
     """A model of `spec` with these weights; nothing is allocated before every name and shape is known to fit.
 
-    Expanded to fp32; or `packed`: the matrices of attention and feed-forward stay as they are in `source`. `progress`
-    is told of bytes that are ready, and of all.
+    Expanded to fp32; or `packed`: all matrices but a router's stay as they are in `source`. `progress` is told of bytes
+    that are ready, and of all.
     Raises CheckpointError that lists tensors which are missing, left over or of another shape.
     """
     model = check_tensors(spec, source)
@@ -100,6 +100,8 @@ def _pack(model: Transformer, source: Mapping[str, PackedMatrix]) -> None:
         return _published_name(f"{name}.weight", model.spec.num_hidden_layers)
 
     scratch = Scratch()
+    embedding = source["model.embed_tokens.weight"]
+    model.pack(PackedTables(embedding, embedding if model.lm_head is None else source["lm_head.weight"], scratch))
     for name, module in model.named_modules():
         if isinstance(module, Linear):
             module.pack(source[published(name)], scratch)

@@ -10,9 +10,9 @@
 
 #include <cmath>
 #include <functional>
-#include <memory>
 #include <vector>
 
+#include "arena.hpp"
 #include "pool.hpp"
 #include "simd.hpp"
 
@@ -86,13 +86,14 @@ inline void read_group(const Row& row, int group, int inputs, float* out) {
 
 class Matrix {
   public:
-    void pack(const std::vector<Row>& rows, int inputs, Format format, int threads) {
+    // The room comes from `arena`, once: a matrix that is packed again has its old size.
+    void pack(const std::vector<Row>& rows, int inputs, Format format, int threads, Arena& arena) {
         inputs_ = inputs, format_ = format;
         outputs_ = padded((int)rows.size());
         groups_ = (inputs + GROUP - 1) / GROUP;
         const size_t vectors = outputs_ / LANES;
         const size_t size = format == FULL ? (size_t)outputs_ * inputs * 4 : vectors * groups_ * block_bytes(format);
-        if (size != size_) data_.reset(static_cast<char*>(::operator new[](size, std::align_val_t(64))));
+        if (size != size_) data_ = arena.take(size);
         size_ = size;
         const int width = panel_outputs();
         Pool::shared().run(threads, panels(), [&](int panel) {
@@ -109,15 +110,15 @@ class Matrix {
     size_t size() const { return size_; }
     int panel_outputs() const { return format_ == FULL ? PANEL : PAIR * LANES; }
     int panels() const { return (outputs_ + panel_outputs() - 1) / panel_outputs(); }
-    const float* full_panel(int start) const { return (const float*)data_.get() + (size_t)start * inputs_; }
+    const float* full_panel(int start) const { return (const float*)data_ + (size_t)start * inputs_; }
     const char* group_panel(int start) const {
-        return data_.get() + (size_t)(start / LANES) * groups_ * block_bytes(format_);
+        return data_ + (size_t)(start / LANES) * groups_ * block_bytes(format_);
     }
 
   private:
     void pack_full(const std::vector<Row>& rows, int start) {
         const int width = outputs_ - start < PANEL ? outputs_ - start : PANEL;
-        float* panel = (float*)data_.get() + (size_t)start * inputs_;
+        float* panel = (float*)data_ + (size_t)start * inputs_;
         float values[GROUP];
         for (int j = 0; j < width; j++) {
             const Row row = start + j < (int)rows.size() ? rows[start + j] : Row{};
@@ -131,7 +132,7 @@ class Matrix {
     // One vector of outputs from `at` on, of the panel that begins at `start`.
     void pack_groups(const std::vector<Row>& rows, int start, int at) {
         const int vectors = outputs_ - start < PAIR * LANES ? 1 : PAIR, bytes = block_bytes(format_);
-        char* panel = data_.get() + (size_t)(start / LANES) * groups_ * bytes;
+        char* panel = data_ + (size_t)(start / LANES) * groups_ * bytes;
         for (int g = 0; g < groups_; g++) {
             char* block = panel + ((size_t)g * vectors + (at - start) / LANES) * bytes;
             for (int j = 0; j < LANES; j++) {
@@ -195,13 +196,10 @@ class Matrix {
             std::memcpy(block + NIBBLES_HEAD + quad * LANES * 4 + j * 4, pairs + quad * 4, 4);
     }
 
-    struct Free {
-        void operator()(char* p) const { ::operator delete[](p, std::align_val_t(64)); }
-    };
     int inputs_ = 0, outputs_ = 0, groups_ = 0;
     Format format_ = FULL;
     size_t size_ = 0;
-    std::unique_ptr<char[], Free> data_;
+    char* data_ = nullptr;
 };
 
 }  // namespace raison

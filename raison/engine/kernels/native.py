@@ -167,7 +167,8 @@ def weights_of(model: Transformer, raw: bool) -> Iterator[Source]:
     """Every weight in the order in which network.hpp reads them, adapters folded in; `raw` leaves known blocks as they
     are.
     """
-    yield model.embed_tokens
+    embedding, head = _tables(model)
+    yield embedding
     for block in model.layers:
         assert isinstance(block, Block)
         yield block.input_layernorm.weight
@@ -178,7 +179,16 @@ def weights_of(model: Transformer, raw: bool) -> Iterator[Source]:
         yield block.post_attention_layernorm.weight
         yield from _mixture(block.mlp, raw) if isinstance(block.mlp, MixtureOfExperts) else _dense(block.mlp, raw)
     yield model.norm.weight
-    yield model.head
+    yield head
+
+
+def _tables(model: Transformer) -> tuple[Source, Source]:
+    """Embedding and head. Packed ones imply `raw`, as `why_not` has it."""
+    if model.packed is None:
+        return model.embed_tokens, model.head
+    matrices = model.packed.embedding, model.packed.head
+    embedding = _known(matrices[0]) or matrices[0].expand()
+    return embedding, embedding if matrices[0] is matrices[1] else _known(matrices[1]) or matrices[1].expand()
 
 
 def _matrix(linear: nn.Module, raw: bool) -> Source:

@@ -82,7 +82,7 @@ class Model {
     }
 
     void fill(Matrix& to, const std::vector<Row>& from, int inputs, Format format) {
-        to.pack(from, inputs, format, threads_);
+        to.pack(from, inputs, format, threads_, arena_);
         bytes_ += to.size();
     }
 
@@ -150,6 +150,7 @@ class Model {
         if (s.shared_inner) dense(l);
     }
 
+    Arena arena_;
     const Weight* next_ = nullptr;
     int threads_ = 1;
     size_t bytes_ = 0;
