@@ -1,5 +1,7 @@
 """Builds the native step, twice; all else is in pyproject.toml. Without a compiler the engine runs on PyTorch."""
 
+from glob import glob
+
 from setuptools import Extension, setup
 
 KERNELS = "raison/engine/kernels"
@@ -14,10 +16,7 @@ setup(
         Extension(
             f"raison.engine.kernels._step_{name}",
             [f"{KERNELS}/step.cpp"],
-            depends=[
-                f"{KERNELS}/{header}.hpp"
-                for header in ("arena", "matrix", "network", "pool", "product", "rows", "sample", "simd", "walk")
-            ],
+            depends=sorted(glob(f"{KERNELS}/*.hpp")),
             extra_compile_args=COMMON + flags,
             extra_link_args=["-pthread"],
             language="c++",

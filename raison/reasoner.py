@@ -47,6 +47,7 @@ def load(
     *,
     threads: int = 0,
     dtype: Dtype | Literal["auto"] = "auto",
+    speculation: Literal["none", "auto", "mtp", "lookup"] = "auto",
     progress: Callable[[int, int], None] | None = None,
 ) -> Reasoner:
     """A model: a folder of ours or of Hugging Face's, a .gguf file, `smollm2`, a name of the hub, or what is shipped.
@@ -57,6 +58,8 @@ def load(
         threads: threads for PyTorch in this whole process; 0 leaves them as they are.
         dtype: what the engine computes in: fp32, bf16, or weights of 8 or 4 bits (q8, q4); auto takes the width of the
             blocks of a GGUF file where native code reads them, else fp32. `logits` is always fp32.
+        speculation: where guesses of the next tokens come from; they save time and change no token, and auto leaves
+            them where they do not.
         progress: told of bytes of weights that are ready, and of all.
 
     Raises CheckpointError when the folder is missing or damaged, UserError for other arguments that make no sense.
@@ -72,7 +75,7 @@ def load(
         torch.set_num_threads(threads)
     opened = source.open_model(SHIPPED if path is None else path)
     stored = stored_width(opened.tensors)
-    settings = EngineSettings(dtype=stored if dtype == "auto" else dtype)
+    settings = EngineSettings(dtype=stored if dtype == "auto" else dtype, speculation=speculation)
     loaded = opened.load(packed=True if settings.dtype == stored != "fp32" else None, progress=progress)
     return Reasoner(loaded.model, loaded.tokenizer, loaded.provenance, settings, loaded.notes)
 

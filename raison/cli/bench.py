@@ -1,4 +1,4 @@
-"""`raison bench`: how fast this machine trains, and how fast it runs a model; and against whom."""
+"""`raison bench`: how fast this machine trains and runs a model, against whom, and what guessing ahead brings."""
 
 from __future__ import annotations
 
@@ -12,16 +12,19 @@ from rich.table import Table
 from rich.text import Text
 
 from raison.bench.engine_speed import Load, bench_engine
+from raison.bench.guessing import Work, bench_guesses
 from raison.bench.load_speed import bench_load
 from raison.bench.training import bench_training
 from raison.cli.output import console_for, emit_json
 from raison.cli.session import prepare
 from raison.engine.runner import DTYPES, Dtype
 from raison.errors import UserError, nearest
+from raison.reasoner import load
 
 
 def command(arguments: Namespace) -> int:
-    return {"train": _train, "engine": _engine, "load": _load}[arguments.bench](arguments)
+    kinds = {"train": _train, "engine": _engine, "load": _load, "guesses": _guesses}
+    return kinds[arguments.bench](arguments)
 
 
 def _train(arguments: Namespace) -> int:
@@ -81,6 +84,37 @@ def _engine(arguments: Namespace) -> int:
     if arguments.json:
         emit_json(result)
     return 0
+
+
+def _guesses(arguments: Namespace) -> int:
+    depths = [_number(word, "--depths") for word in _words(arguments.depths)]
+    problems, streams, rounds = (
+        _number(str(getattr(arguments, name)), f"--{name}") for name in ("problems", "streams", "rounds")
+    )
+    if not depths or arguments.temperature < 0:
+        raise UserError("--depths needs whole numbers such as 1,2,3, and --temperature is 0 or more")
+    threads = prepare(arguments.threads)
+    console = console_for(arguments)
+    reasoner = load(arguments.model, dtype=arguments.dtype)
+    result = bench_guesses(
+        reasoner, Work(problems, streams, rounds, arguments.temperature), depths,
+        note=lambda text: console.print(Text(f"· {text}"), soft_wrap=True),
+    )  # fmt: skip
+    console.print(_ways(result))
+    if arguments.json:
+        emit_json({**result, "model": str(arguments.model or "shipped"), "threads": threads})
+    return 0
+
+
+def _ways(result: dict[str, Any]) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2), header_style="bold")
+    for name in ("guesses", "tokens/s", "a step", "right", "times as fast"):
+        table.add_column(name, justify="left" if name == "guesses" else "right")
+    for way, rate in result["rates"].items():
+        right, gain = (result[key].get(way) for key in ("right", "gains"))
+        shown = ("-" if right is None else f"{right:.0%}", "1" if gain is None else f"{gain:.2f}")
+        table.add_row(way, f"{rate:,.0f}", f"{result['tokens_a_step'][way]:.2f}", *shown)
+    return table
 
 
 def _table(rates: dict[str, dict[str, float]], streams: Sequence[int]) -> Table:

@@ -190,7 +190,12 @@ def _bench_commands(commands: Commands) -> None:
         "raison bench engine smollm2", "raison bench engine smollm2 --against llama.cpp,transformers --json",
     )  # fmt: skip
     _engine_options(engine)
-    for parser in (train, load, engine):
+    guesses = _add(
+        kinds, "guesses", "measure what guessing the next tokens ahead brings",
+        "raison bench guesses", "raison bench guesses smollm2 --depths 2,4 --json",
+    )  # fmt: skip
+    _guesses_options(guesses)
+    for parser in (train, load, engine, guesses):
         _threads(parser)
         _json(parser)
 
@@ -211,6 +216,20 @@ def _engine_options(engine: ArgumentParser) -> None:
     option("--rounds", 3, "N", "runs of each, of which the median counts")
     option("--temperature", 1.0, "T", "0 takes the likeliest")
     engine.add_argument("--different", action="store_true", help="a prompt for each stream instead of one for all")
+
+
+def _guesses_options(guesses: ArgumentParser) -> None:
+    guesses.add_argument(
+        "model", nargs="?", metavar="MODEL", help="whatever --model takes (default: the shipped reasoner)"
+    )
+    guesses.add_argument("--dtype", default="auto", help="fp32, bf16, q8, q4 (default: that of the file)")
+    guesses.add_argument("--depths", default="1,2,3", metavar="LIST", help="guesses a step at most (default: 1,2,3)")
+    for name, default, text in (("problems", 16, "problems to answer"), ("streams", 1, "of these at once"),
+                                ("rounds", 5, "times all of them; the median counts")):  # fmt: skip
+        guesses.add_argument(f"--{name}", type=int, default=default, metavar="N", help=f"{text} (default: {default})")
+    guesses.add_argument(
+        "--temperature", type=float, default=1.0, metavar="T", help="0 = the likeliest token each time"
+    )
 
 
 def _task_commands(commands: Commands) -> None:

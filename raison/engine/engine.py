@@ -17,23 +17,26 @@ from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from raison.engine.cache import LatentCache
 from raison.engine.completion import completion_of
 from raison.engine.grammar import Grammars, Matcher
-from raison.engine.kernels.native import why_not
+from raison.engine.kernels.native import Precision, why_not
 from raison.engine.native_runner import NativeRunner
 from raison.engine.runner import DTYPES, Dtype, Logits, Runner
-from raison.engine.sampler import sample
+from raison.engine.sampler import Places, sample
 from raison.engine.scheduler import Plan, Scheduler
 from raison.engine.sequence import Event, SamplingParams, Sequence, sample_seed
 from raison.engine.slots import GOING, LENGTH, STOP, Ints, Slots
+from raison.engine.speculate import Lookup, Predictor, Source, Worth
 from raison.errors import UserError
 from raison.model.transformer import Transformer
 from raison.records import Completion, FinishReason
 from raison.text.reasoning import Piece, ReasoningStream
 from raison.text.tokenizer import Tokenizer
 
+SPECULATION = ("none", "auto", "mtp", "lookup")
 REASONS: dict[int, FinishReason] = {STOP: "stop", LENGTH: "length"}
 
 
@@ -50,9 +53,16 @@ class EngineSettings:
     """fp32, bf16, or weights of 8 or 4 bits (q8, q4: groups of 32, activations rounded to 8 bits)."""
     kernels: Literal["auto", "torch"] = "auto"
     """auto: native code where it serves (kernels/native.py says where), else PyTorch."""
+    speculation: Literal["none", "auto", "mtp", "lookup"] = "none"
+    """Where guesses of the next tokens come from. auto: the MTP module where there is one, else what stood before, only
+    while it pays, and only in native code: there tokens are the same in all four, to the last bit. PyTorch rounds
+    differently for other shapes.
+    """
+    draft_tokens: int = 3
+    """Guesses a sequence and step at most."""
 
     def __post_init__(self) -> None:
-        for name in ("page_size", "max_batch", "prefill_chunk"):
+        for name in ("page_size", "max_batch", "prefill_chunk", "draft_tokens"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.cache_tokens < self.page_size:
@@ -61,6 +71,26 @@ class EngineSettings:
             raise UserError(f'dtype is "{self.dtype}"; it must be one of: {", ".join(DTYPES)}')
         if self.kernels not in ("auto", "torch"):
             raise UserError(f'kernels is "{self.kernels}"; it must be "auto" or "torch"')
+        if self.speculation not in SPECULATION:
+            raise UserError(f'speculation is "{self.speculation}"; it must be one of: {", ".join(SPECULATION)}')
+
+
+def native_width(model: Transformer, settings: EngineSettings) -> Precision | None:
+    """The width in which native code runs the model; None where PyTorch must."""
+    width = settings.dtype
+    if settings.kernels == "torch" or width == "bf16" or why_not(model, width) is not None:
+        return None
+    return width
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """Tokens of a step, [R, K]: one for each of R samples, and then one behind each of its guesses."""
+
+    tokens: Ints
+    logprobs: NDArray[np.float32]
+    agreed: Ints
+    """How many of a sample's guesses, from the first on, are what was drawn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +106,8 @@ class Stats:
     prompt_tokens_cached: int
     tokens_sampled: int
     preemptions: int
+    tokens_guessed: int
+    guesses_right: int
 
 
 class Engine:
@@ -87,27 +119,39 @@ class Engine:
         self._longest = min(spec.max_position_embeddings, pages * settings.page_size)
         blocks = -(-self._longest // settings.page_size)
         self._slots = Slots(settings.max_batch, self._longest, blocks, tokenizer.think_close, tokenizer.stops)
-        cache = LatentCache(spec.num_hidden_layers, pages, settings.page_size, spec.cache_width, DTYPES[settings.dtype])
+        native = native_width(model, settings)
+        kind = "none" if settings.speculation == "auto" and native is None else settings.speculation
+        predicts = kind in ("auto", "mtp") and spec.num_nextn_predict_layers > 0
+        layers = spec.num_hidden_layers + predicts
+        cache = LatentCache(layers, pages, settings.page_size, spec.cache_width, DTYPES[settings.dtype])
         self._scheduler = Scheduler(self._slots, cache.pool, settings.page_size, settings.prefill_chunk)
-        self._runner = self._make_runner(cache)
+        self._runner = (
+            Runner(model, self._slots, cache, settings.dtype, predicts)
+            if native is None
+            else NativeRunner(model, self._slots, cache, native, predicts)
+        )
+        self._guesses = self._source_of_guesses(kind, predicts)
+        self._worth = Worth() if kind == "auto" else None
         self._grammars = Grammars(tokenizer, spec.vocab_size)
         self._ids, self._groups = itertools.count(), itertools.count()
         self._undelivered: list[Event] = []
-        self._steps = self._sampled = 0
+        self._steps = self._sampled = self._guessed = self._right = 0
 
-    def _make_runner(self, cache: LatentCache) -> Runner | NativeRunner:
-        """Native code where it may be used and serves the model, else PyTorch."""
-        dtype = self.settings.dtype
-        if self.settings.kernels == "auto" and dtype != "bf16" and why_not(self.model, dtype) is None:
-            return NativeRunner(self.model, self._slots, cache, dtype)
-        return Runner(self.model, self._slots, cache, dtype)
+    def _source_of_guesses(self, kind: str, predicts: bool) -> Lookup | Predictor | None:
+        if kind == "none":
+            return None
+        if predicts:
+            return Predictor(self._slots, self._scheduler, self._runner)
+        if kind == "mtp":
+            raise UserError('speculation is "mtp", but this model has no MTP module; use "lookup" or "auto"')
+        return Lookup(self._slots)
 
     @property
     def stats(self) -> Stats:
         scheduler, pool = self._scheduler, self._scheduler.pool
         return Stats(
             len(scheduler.running), len(scheduler.waiting), pool.available, pool.total, self._steps,
-            scheduler.computed, scheduler.cached, self._sampled, scheduler.preemptions,
+            scheduler.computed, scheduler.cached, self._sampled, scheduler.preemptions, self._guessed, self._right,
         )  # fmt: skip
 
     def submit(self, prompt_ids: Ordered[int], params: SamplingParams, n: int = 1) -> list[int]:
@@ -246,29 +290,68 @@ class Engine:
 
     @torch.inference_mode()
     def _step(self) -> tuple[list[Event], dict[int, Completion]]:
-        """Schedule, run, postprocess. Events of the loud sequences, and what the silent ones came to."""
+        """Schedule, run, postprocess, and guess. Events of the loud sequences, and what the silent ones came to."""
+        begun, sampled = time.perf_counter(), self._sampled
         plan = self._scheduler.schedule()
         logits = self._runner.run(plan)
         self._steps += 1
-        return self._postprocess(plan, logits)
+        told = self._postprocess(plan, logits)
+        if self._guesses is not None and len(plan.samples):
+            guessing = self._worth is None or self._worth.pays(len(plan.samples))
+            if guessing:
+                self._guess(self._guesses, plan.samples, logits)
+            if self._worth is not None and not plan.chunks:
+                seconds = time.perf_counter() - begun
+                self._worth.learn(len(plan.samples), guessing, seconds, self._sampled - sampled)
+        return told
 
     def _postprocess(self, plan: Plan, logits: Logits) -> tuple[list[Event], dict[int, Completion]]:
         self._scheduler.commit(plan)
-        rows = plan.samples
+        rows, slots = plan.samples, self._slots
         if not len(rows):
             return [], {}
-        forced = self._slots.must_close(rows)
-        matchers = self._matchers(rows)
+        drawn = self._draw(logits, rows)
+        forced = slots.must_close(rows)
+        counts = slots.reach(rows, drawn.tokens, drawn.agreed)
+        if forced.any():
+            drawn.tokens[forced, 0], drawn.logprobs[forced, 0] = slots.think_close, 0
+        state = slots.append(rows, drawn.tokens, drawn.logprobs, counts, forced)
+        self._sampled += int(counts.sum())
+        self._right += int(counts.sum()) - len(rows)
+        touched = ((state != GOING) | slots.told[rows]).nonzero()[0].tolist()
+        return self._tell([(int(rows[i]), drawn.tokens[i, : counts[i]].tolist(), int(state[i])) for i in touched])
+
+    def _draw(self, logits: Logits, rows: Ints) -> Drawn:
+        """A token for the place behind each row, and for the one behind each of its guesses."""
+        guesses = self._slots.drafts[rows]
+        deepest = int(guesses.max())
+        each, ahead = np.nonzero(np.arange(deepest + 1) <= guesses[:, None])
+        matchers = self._matchers(rows[each])
         masks = {i: matcher.allowed() for i, matcher in matchers}
-        tokens, logprobs = sample(logits, self.model.spec.vocab_size, self._slots, rows, masks)
+        places = Places(rows[each], ahead)
+        vocabulary, of_place = self.model.spec.vocab_size, logits.of_sample[each] + ahead
+        tokens, logprobs = sample(logits.lines_LY, of_place, vocabulary, self._slots, places, masks)
         for i, matcher in matchers:
             matcher.take(int(tokens[i]))
-        tokens = np.where(forced, self._slots.think_close, tokens)
-        logprobs = np.where(forced, np.float32(0), logprobs)
-        state = self._slots.append(rows, tokens, logprobs, forced)
-        self._sampled += len(rows)
-        touched = np.flatnonzero((state != GOING) | self._slots.told[rows])
-        return self._tell([(int(rows[i]), int(tokens[i]), int(state[i])) for i in touched])
+        if not deepest:
+            return Drawn(tokens[:, None], logprobs[:, None], guesses)
+        tokens_RK, logprobs_RK = (
+            np.zeros((len(rows), deepest + 1), np.int64),
+            np.zeros((len(rows), deepest + 1), np.float32),
+        )
+        tokens_RK[each, ahead], logprobs_RK[each, ahead] = tokens, logprobs
+        self._guessed += int(guesses.sum())
+        return Drawn(tokens_RK, logprobs_RK, self._slots.agreed(rows, tokens_RK))
+
+    def _guess(self, source: Source, rows: Ints, step: Logits) -> None:
+        """Have the next tokens guessed, where there is room for them and no grammar."""
+        slots = self._slots
+        rows = rows[slots.active[rows]]
+        left = slots.prompt_length[rows] + slots.max_tokens[rows] - slots.length[rows] - 1
+        room = np.minimum(np.maximum(left, 0), self.settings.draft_tokens) * ~slots.bound[rows]
+        for i in room.nonzero()[0].tolist():
+            room[i] = self._scheduler.reserve(int(rows[i]), int(room[i]))
+        source.guess(rows, room, step)
 
     def _matchers(self, rows: Ints) -> list[tuple[int, Matcher]]:
         """By index into `rows`, where an answer that follows a grammar has begun."""
@@ -277,19 +360,26 @@ class Engine:
         begun = np.flatnonzero(self._slots.bound[rows] & (self._slots.closed_at[rows] >= 0))
         return [(int(i), m) for i in begun if (m := self._scheduler.running[int(rows[i])].matcher) is not None]
 
-    def _tell(self, touched: list[tuple[int, int, int]]) -> tuple[list[Event], dict[int, Completion]]:
+    def _tell(self, touched: list[tuple[int, list[int], int]]) -> tuple[list[Event], dict[int, Completion]]:
+        """Slots, their new tokens, and what state the last of these brought."""
         events: list[Event] = []
         silent: dict[int, Completion] = {}
-        for slot, token, state in touched:
+        for slot, tokens, state in touched:
             seq = self._scheduler.running[slot]
-            piece, state = self._read(seq, token, state)
-            completion = None
-            if state != GOING:
-                completion = completion_of(self._scheduler.finish(slot), REASONS[state], self.tokenizer)
-            if seq.loud:
-                events.append(Event(seq.id, token, piece.text or None, piece.thinking, completion))
-            elif completion is not None:
-                silent[seq.id] = completion
+            if seq.stream is None:
+                tokens = tokens[-1:]
+            for left, token in zip(range(len(tokens) - 1, -1, -1), tokens, strict=True):
+                piece, now = self._read(seq, token, GOING if left else state)
+                completion = None
+                if now != GOING:
+                    self._slots.length[slot] -= left  # a stop string ended it before the step's last token
+                    completion = completion_of(self._scheduler.finish(slot), REASONS[now], self.tokenizer)
+                if seq.loud:
+                    events.append(Event(seq.id, token, piece.text or None, piece.thinking, completion))
+                elif completion is not None:
+                    silent[seq.id] = completion
+                if completion is not None:
+                    break
         return events, silent
 
     def _read(self, seq: Sequence, token: int, state: int) -> tuple[Piece, int]:

@@ -27,13 +27,16 @@ import torch
 from torch import Tensor, nn
 
 from raison.engine.cache import LatentCache
+from raison.engine.sampler import look_up, scaled
 from raison.engine.scheduler import Plan
 from raison.engine.slots import Ints, Slots, as_rows
+from raison.engine.span import Span, Wanted
 from raison.model.attention import CacheGroup
 from raison.model.layers import Linear
 from raison.model.mla import MultiHeadLatentAttention
 from raison.model.moe import Experts
 from raison.model.packed import packed_parts
+from raison.model.rope import rotation
 from raison.model.rounding import rounded
 from raison.model.transformer import Transformer
 
@@ -98,24 +101,37 @@ class PagedLayer:
 
 @dataclass(frozen=True, slots=True)
 class Logits:
-    """What a step came to. Samples of one prompt read the same line."""
+    """What a step came to. Samples of one prompt read the same lines."""
 
     lines_LY: Tensor
     """fp32; may be padded beyond the vocabulary."""
     of_sample: Ints
-    """For each of the plan's samples, its line."""
+    """For each of the plan's samples, its first line; those of its drafts follow."""
+    span: Span | None = None
+    states_ND: Tensor | None = None
+    """Of the rows in `span`, normed; where an MTP module is to go on from them."""
+
+
+def lines_of(plan: Plan, drafts: Ints) -> tuple[Ints, Ints, Ints]:
+    """Slots whose logits a step must give, how many lines each has, and every sample's first line."""
+    sources, of_sample = np.unique(plan.sources, return_inverse=True)
+    widths = 1 + drafts[sources]
+    return sources, widths, (np.cumsum(widths) - widths)[of_sample]
 
 
 class Runner:
     """Computes with the model itself in fp32, and with a cast or rounded copy of it otherwise."""
 
-    def __init__(self, model: Transformer, slots: Slots, cache: LatentCache, dtype: Dtype) -> None:
+    def __init__(
+        self, model: Transformer, slots: Slots, cache: LatentCache, dtype: Dtype, predicts: bool = False
+    ) -> None:
         self.slots, self.cache, self.dtype, self._dtype = slots, cache, DTYPES[dtype], dtype
+        self._predicts = predicts
         self._source = model
         self.model = model if dtype == "fp32" else compute_copy(model, dtype)
         self._step = BF16_STEP if dtype == "bf16" else 1
         self._class_of = length_classes(slots.blocks.shape[1])
-        layers = range(model.spec.num_hidden_layers)
+        layers = range(len(cache.latents_ZGPW))
         self._tokens = [cache.layer_tokens(layer) for layer in layers]
         self._pages = [cache.layer_pages(layer) for layer in layers]
         self._room = torch.empty_like(self._pages[0][:0])
@@ -135,20 +151,76 @@ class Runner:
         layers = self._layers(runs, places, self._writes(flat_rows, flat_places))
         ids_N = torch.from_numpy(self.slots.tokens[flat_rows, flat_places])
         states_ND, _ = self.model.hidden(ids_N, torch.from_numpy(flat_places), layers, self.dtype)
-        last = np.zeros(self.slots.capacity + 1, np.int64)
-        last[flat_rows] = np.arange(len(flat_rows))  # a row's last token is written last
-        sources, lines = np.unique(plan.sources, return_inverse=True)
-        return Logits(self.model.logits(states_ND[torch.from_numpy(last[sources])]), lines)
+        sources, widths, of_sample = lines_of(plan, self.slots.drafts)
+        wanted = _ends(flat_rows, sources, widths, self.slots.padding)
+        logits = self.model.logits(states_ND[torch.from_numpy(wanted)])
+        if not self._predicts:
+            return Logits(logits, of_sample)
+        order = _in_order(flat_rows, flat_places, self.slots.padding)
+        normed_ND = self.model.norm(states_ND[torch.from_numpy(order)])
+        return Logits(logits, of_sample, Span(flat_rows[order], flat_places[order]), normed_ND)
+
+    def guess(self, span: Span, ids_N: Ints, before_ND: Tensor, wanted: Wanted) -> Ints:
+        """Tokens [K, S] that the MTP module would say behind each stretch; those beyond `wanted.most_S` mean nothing.
+
+        `before_ND` are normed states of the rows, `ids_N` the tokens that follow them. The module goes on from the
+        model's states, and then from its own.
+        """
+        tokens_KS = np.zeros(wanted.uniforms_KS.shape, np.int64)
+        going = np.arange(len(wanted.most_S))
+        for ahead, uniforms_S in enumerate(wanted.uniforms_KS):
+            lasts = span.lasts()
+            logits, after_ND = self._predict(span, ids_N, before_ND)
+            weights = scaled(logits, wanted.temperatures_S[going]).softmax(-1)
+            drawn = look_up(weights, torch.from_numpy(uniforms_S[going])).numpy()
+            tokens_KS[ahead, going] = np.where(wanted.temperatures_S[going] > 0, drawn, logits.argmax(-1).numpy())
+            on = (wanted.most_S[going] > ahead + 1).nonzero()[0]
+            if not len(on):
+                break
+            span = Span(span.slots_N[lasts[on]], span.places_N[lasts[on]] + 1)
+            going, before_ND = going[on], after_ND[lasts[on]]
+            ids_N = tokens_KS[ahead, going]
+        return tokens_KS
+
+    def _predict(self, span: Span, ids_N: Ints, before_ND: Tensor) -> tuple[Tensor, Tensor]:
+        """One pass: logits after the last row of each stretch, and the normed states of all rows."""
+        lasts = span.lasts()
+        stops = span.places_N[lasts] + 1
+        firsts = np.concatenate((as_rows([0]), lasts[:-1] + 1))
+        chunks = np.stack((span.slots_N[lasts], span.places_N[firsts], stops), 1)
+        runs = self._filled(self._chunked(chunks))
+        rows, places = zip(*(run.tokens(self.slots.padding) for run in runs), strict=True)
+        flat_rows, flat_places = (np.concatenate([a.ravel() for a in arrays]) for arrays in (rows, places))
+        order = _in_order(flat_rows, flat_places, self.slots.padding)
+        order = order[np.argsort(np.lexsort((span.places_N, span.slots_N)))]  # that of the span
+        *_, layer = self._layers(runs, places, self._writes(flat_rows, flat_places))
+        states_MD = before_ND.new_zeros(len(flat_rows), before_ND.shape[1])
+        states_MD[torch.from_numpy(order)] = before_ND
+        ids_M = np.zeros(len(flat_rows), np.int64)
+        ids_M[order] = ids_N
+        module = next(self.model.predictors())
+        rot = rotation(self.model.spec, torch.from_numpy(flat_places))
+        after_MD, _ = module(states_MD, self.model.embed(torch.from_numpy(ids_M), states_MD.dtype), rot, layer)
+        picked_ND = after_MD[torch.from_numpy(order)]
+        return self.model.logits(picked_ND[torch.from_numpy(lasts)], module.norm), module.norm(picked_ND)
 
     def _runs(self, plan: Plan) -> list[Run]:
         """Decoding rows by length class, then chunks by size and class, and rows that only pad."""
         computed = self.slots.computed[plan.decode]
         runs = self._by_class(plan.decode, computed, computed + 1, 1)
-        chunks = as_rows([(c.slot, c.start, c.stop) for c in plan.chunks]).reshape(-1, 3)
+        return self._filled([*runs, *self._chunked(plan.stretches())])
+
+    def _chunked(self, chunks: Ints) -> list[Run]:
+        """Runs of stretches [slot, start, stop] of equal size."""
+        runs = []
         sizes = -(-(chunks[:, 2] - chunks[:, 1]) // self._step) * self._step
         for size in np.unique(sizes).tolist():
             rows, starts, stops = chunks[sizes == size].T
             runs += self._by_class(rows, starts, stops, size)
+        return runs
+
+    def _filled(self, runs: list[Run]) -> list[Run]:
+        """With so many rows as the shapes want at least."""
         least = max(self._step, MIN_ROWS_PER_THREAD * torch.get_num_threads())
         lacking = least - sum(len(run.rows) * run.queries for run in runs)
         return _pad(runs, lacking, self.slots.padding) if lacking > 0 else runs
@@ -211,6 +283,23 @@ def length_classes(longest: int) -> Ints:
     table = np.asarray(steps)[np.searchsorted(steps, np.arange(longest + 1))]
     padded: Ints = np.minimum(table, longest).astype(np.int64)
     return padded
+
+
+def _ends(flat_rows: Ints, sources: Ints, widths: Ints, padding: int) -> Ints:
+    """Where the last `widths` rows of each source stand, in order; a slot's rows stand in order."""
+    if (widths == 1).all():
+        last = np.zeros(padding + 1, np.int64)
+        last[flat_rows] = np.arange(len(flat_rows))  # a row's last token is written last
+        return last[sources]
+    ends: Ints = np.concatenate([np.flatnonzero(flat_rows == s)[-w:] for s, w in zip(sources, widths, strict=True)])
+    return ends
+
+
+def _in_order(flat_rows: Ints, flat_places: Ints, padding: int) -> Ints:
+    """Indices of the rows that are no padding, by slot and place."""
+    order = np.lexsort((flat_places, flat_rows))
+    real: Ints = order[flat_rows[order] != padding]
+    return real
 
 
 def _pad(runs: list[Run], lacking: int, slot: int) -> list[Run]:

@@ -12,6 +12,7 @@ Legend: N rows, Y vocabulary.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -20,7 +21,6 @@ from torch import Tensor
 
 from raison.engine.grammar import Mask
 from raison.engine.kernels import native
-from raison.engine.runner import Logits
 from raison.engine.sequence import GOLDEN
 from raison.engine.slots import Ints, Slots
 from raison.errors import NumericalError
@@ -29,7 +29,7 @@ NOT_FINITE = "the model's weights give logits that are not finite; load an earli
 
 
 def uniforms(keys: NDArray[np.uint64], counters: Ints) -> NDArray[np.float64]:
-    """splitmix64 as a counter-based generator: number `counters` of each key's stream, in [0, 1)."""
+    """splitmix64 as a counter-based generator: number `counters` of each key's stream, in [0, 1). The two broadcast."""
     z = keys + (counters.astype(np.uint64) + np.uint64(1)) * np.uint64(GOLDEN)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -38,58 +38,88 @@ def uniforms(keys: NDArray[np.uint64], counters: Ints) -> NDArray[np.float64]:
     return unit
 
 
-def sample(
-    logits: Logits, vocabulary: int, slots: Slots, rows: Ints, masks: Mapping[int, Mask] | None = None
-) -> tuple[Ints, NDArray[np.float32]]:
-    """One token for each row and its log-probability. Native code draws for rows that ask for no filter.
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Slots that get a token, and how many tokens stand between what they know and it: 0 but for drafts."""
 
-    `masks` says by index into `rows` what a grammar allows; all else is never drawn.
+    rows: Ints
+    ahead: Ints
+
+    def uniforms(self, slots: Slots) -> NDArray[np.float64]:
+        at = slots.length[self.rows] + self.ahead - slots.prompt_length[self.rows]
+        return uniforms(slots.key[self.rows], at)
+
+    def __getitem__(self, which: Ints) -> Places:
+        return Places(self.rows[which], self.ahead[which])
+
+
+def sample(
+    lines_LY: Tensor,
+    of_sample: Ints,
+    vocabulary: int,
+    slots: Slots,
+    places: Places,
+    masks: Mapping[int, Mask] | None = None,
+) -> tuple[Ints, NDArray[np.float32]]:
+    """One token for each place, from its line, and its log-probability. Native code draws where no filter is asked
+    for.
+
+    `masks` says by index into `places` what a grammar allows; all else is never drawn.
     """
-    masks = masks or {}
+    masks, rows = masks or {}, places.rows
     filtered = (slots.top_k[rows] > 0) | (slots.top_p[rows] < 1) | (slots.min_p[rows] > 0)
     if native.library().handle is not None and not masks and not filtered.any():
-        return _native(logits, vocabulary, slots, rows, logits.of_sample)
+        return _native(lines_LY, vocabulary, slots, places, of_sample)
     plain = ~filtered
     plain[list(masks)] = False
     tokens, logprobs = np.zeros(len(rows), np.int64), np.zeros(len(rows), np.float32)
     native_rows = np.flatnonzero(plain) if native.library().handle is not None else np.zeros(0, np.int64)
     others = np.setdiff1d(np.arange(len(rows)), native_rows)
     if len(native_rows):
-        lines = np.ascontiguousarray(logits.of_sample[native_rows])
-        tokens[native_rows], logprobs[native_rows] = _native(logits, vocabulary, slots, rows[native_rows], lines)
+        lines = np.ascontiguousarray(of_sample[native_rows])
+        drawn = _native(lines_LY, vocabulary, slots, places[native_rows], lines)
+        tokens[native_rows], logprobs[native_rows] = drawn
     if len(others):
-        lines_NY = logits.lines_LY[torch.from_numpy(logits.of_sample[others]), :vocabulary]
+        lines_NY = lines_LY[torch.from_numpy(of_sample[others]), :vocabulary]
         allowed = {i: masks[int(row)] for i, row in enumerate(others) if int(row) in masks}
-        tokens[others], logprobs[others] = _sample(lines_NY, slots, rows[others], filtered[others], allowed)
+        tokens[others], logprobs[others] = _sample(lines_NY, slots, places[others], filtered[others], allowed)
     return tokens, logprobs
 
 
-def _native(logits: Logits, vocabulary: int, slots: Slots, rows: Ints, lines: Ints) -> tuple[Ints, NDArray[np.float32]]:
-    uniform = uniforms(slots.key[rows], slots.length[rows] - slots.prompt_length[rows])
-    tokens, logprobs, failed = native.draw(logits.lines_LY, vocabulary, lines, slots.temperature[rows], uniform)
+def _native(
+    lines_LY: Tensor, vocabulary: int, slots: Slots, places: Places, lines: Ints
+) -> tuple[Ints, NDArray[np.float32]]:
+    temperatures = slots.temperature[places.rows]
+    tokens, logprobs, failed = native.draw(lines_LY, vocabulary, lines, temperatures, places.uniforms(slots))
     if failed:
         raise NumericalError(NOT_FINITE)
     return tokens, logprobs
 
 
 def _sample(
-    logits_NY: Tensor, slots: Slots, rows: Ints, filtered: NDArray[np.bool_], masks: Mapping[int, Mask]
+    logits_NY: Tensor, slots: Slots, places: Places, filtered: NDArray[np.bool_], masks: Mapping[int, Mask]
 ) -> tuple[Ints, NDArray[np.float32]]:
+    rows = places.rows
     temperature = slots.temperature[rows]
     greedy = temperature == 0
-    if (temperature != 1).any():
-        logits_NY = logits_NY / torch.from_numpy(np.where(greedy, np.float32(1), temperature)).unsqueeze(1)
+    logits_NY = scaled(logits_NY, temperature)
     probs_NY = logits_NY.softmax(-1)
     if not bool(probs_NY.sum().isfinite()):
         raise NumericalError(NOT_FINITE)
-    counters = slots.length[rows] - slots.prompt_length[rows]
     allowed_NY = _masked(logits_NY, masks) if masks else logits_NY
     kept_NY = _filter(allowed_NY.softmax(-1) if masks else probs_NY, slots, rows, np.flatnonzero(filtered))
-    tokens_N = look_up(kept_NY, torch.from_numpy(uniforms(slots.key[rows], counters)))
+    tokens_N = look_up(kept_NY, torch.from_numpy(places.uniforms(slots)))
     if greedy.any():
         tokens_N = torch.where(torch.from_numpy(greedy), allowed_NY.argmax(-1), tokens_N)
     logprobs_N = probs_NY.gather(1, tokens_N.unsqueeze(1)).squeeze(1).log()
     return tokens_N.numpy(), logprobs_N.numpy()
+
+
+def scaled(logits_NY: Tensor, temperature_N: NDArray[np.float32]) -> Tensor:
+    """Logits at their rows' temperatures, which is 1 where it is 0."""
+    if (temperature_N == 1).all():
+        return logits_NY
+    return logits_NY / torch.from_numpy(np.where(temperature_N == 0, np.float32(1), temperature_N)).unsqueeze(1)
 
 
 def _masked(logits_NY: Tensor, masks: Mapping[int, Mask]) -> Tensor:

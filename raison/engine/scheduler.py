@@ -36,10 +36,16 @@ class Plan:
     copies: tuple[tuple[int, int], ...]
     decode: Ints
     chunks: tuple[Chunk, ...]
+    checks: tuple[Chunk, ...]
+    """Last tokens of slots that have drafts, and the drafts."""
     samples: Ints
     """Slots that receive a token after this step."""
     sources: Ints
     """For each of them, the slot whose last computed token gives its logits: its own, or the one it follows."""
+
+    def stretches(self) -> Ints:
+        """[slot, start, stop] of all that is more than a last token."""
+        return as_rows([(c.slot, c.start, c.stop) for c in (*self.checks, *self.chunks)]).reshape(-1, 3)
 
 
 class Scheduler:
@@ -57,7 +63,9 @@ class Scheduler:
 
     def schedule(self) -> Plan:
         self._copies = []
-        decode = self._grow(self._lacking(one=True))
+        ready = self._grow(self._lacking(one=True))
+        drafted = self.slots.drafts[ready] > 0
+        checks, decode = [self._check(slot) for slot in ready[drafted].tolist()], ready[~drafted]
         budget = self.prefill_chunk
         chunks: list[Chunk] = []
         for slot in self._lacking(one=False).tolist():
@@ -67,14 +75,16 @@ class Scheduler:
             if slot is None:
                 break
             budget -= self._chunk(slot, budget, chunks)
-        samples, sources = self._samples(decode, chunks)
-        return Plan(tuple(self._copies), decode, tuple(chunks), samples, sources)
+        samples, sources = self._samples(ready, chunks)
+        return Plan(tuple(self._copies), decode, tuple(chunks), tuple(checks), samples, sources)
 
     def commit(self, plan: Plan) -> None:
         """The plan was run: its tokens are in the cache, and followers whose prompt is complete are free to go."""
         slots = self.slots
         self.computed += int((slots.computed[plan.decode] < slots.prompt_length[plan.decode]).sum())
         slots.computed[plan.decode] += 1
+        for check in plan.checks:
+            slots.computed[check.slot] += 1  # and one more for every draft that proves right
         for chunk in plan.chunks:
             slots.computed[chunk.slot] = chunk.stop
             self.computed += max(0, min(chunk.stop, int(slots.prompt_length[chunk.slot])) - chunk.start)
@@ -98,6 +108,26 @@ class Scheduler:
         missing = slots.length - slots.computed
         rows = np.flatnonzero(slots.active & ~slots.blocked & ((missing == 1) if one else (missing > 1)))
         return rows[np.argsort(slots.order[rows])]
+
+    def reserve(self, slot: int, drafts: int) -> int:
+        """How many drafts after the next token have a place of the slot's own; pages are taken where they are not
+        short.
+        """
+        slots, place = self.slots, int(self.slots.computed[slot])
+        pages = int(slots.pages[slot])
+        held = slots.blocks[slot, place // self.page_size : pages]
+        if any(self.pool.references[page] > 1 for page in held.tolist()):
+            return 0
+        while pages * self.page_size <= place + drafts and self.pool.available > len(self.running):
+            page = self.pool.take()
+            assert page is not None
+            slots.blocks[slot, pages] = page
+            slots.pages[slot] = pages = pages + 1
+        return max(0, min(drafts, pages * self.page_size - 1 - place))
+
+    def _check(self, slot: int) -> Chunk:
+        start = int(self.slots.computed[slot])
+        return Chunk(slot, start, start + 1 + int(self.slots.drafts[slot]))
 
     def _samples(self, decode: Ints, chunks: list[Chunk]) -> tuple[Ints, Ints]:
         complete = np.concatenate((decode, as_rows([c.slot for c in chunks if c.stop == self.slots.length[c.slot]])))

@@ -42,6 +42,8 @@ class Slots:
         """Known tokens, prompt and generated."""
         self.computed = _column(rows)
         """Tokens whose latents are in the cache."""
+        self.drafts = _column(rows)
+        """Guesses of the next tokens, which stand in `tokens` from `length` on."""
         self.prompt_length = _column(rows)
         self.closed_at = _column(rows)
         """Known tokens up to and with `</think>`; -1 while thinking."""
@@ -65,7 +67,7 @@ class Slots:
         self.tokens[slot, : len(known)] = known
         self.logprobs[slot, start : len(known)] = seq.logprobs
         self.blocks[slot] = 0
-        self.pages[slot] = self.computed[slot] = 0
+        self.pages[slot] = self.computed[slot] = self.drafts[slot] = 0
         self.length[slot], self.prompt_length[slot] = len(known), start
         self.closed_at[slot] = -1 if seq.closed_at < 0 else start + seq.closed_at
         self.budget[slot] = UNLIMITED if params.thinking_budget is None else params.thinking_budget
@@ -95,20 +97,64 @@ class Slots:
         spent: NDArray[np.bool_] = self.length[rows] - self.prompt_length[rows] >= self.budget[rows]
         return spent & (self.closed_at[rows] < 0)
 
-    def append(self, rows: Ints, tokens: Ints, logprobs: NDArray[np.float32], forced: NDArray[np.bool_]) -> Ints:
-        """Write one token to each row; returns GOING, STOP or LENGTH for each."""
-        place = self.length[rows]
-        self.tokens[rows, place] = tokens
-        self.logprobs[rows, place] = logprobs
-        self.length[rows] = place + 1
+    def agreed(self, rows: Ints, tokens_RK: Ints) -> Ints:
+        """How many guesses of each row, from the first on, are these tokens."""
+        ahead_K = np.arange(tokens_RK.shape[1] - 1)
+        at_RK = np.minimum(self.length[rows, None] + ahead_K, self.tokens.shape[1] - 1)
+        right_RK = (self.tokens[rows[:, None], at_RK] == tokens_RK[:, :-1]) & (ahead_K < self.drafts[rows, None])
+        agreed: Ints = np.logical_and.accumulate(right_RK, 1).sum(1)
+        return agreed
+
+    def reach(self, rows: Ints, tokens_RK: Ints, agreed: Ints) -> Ints:
+        """How many of the tokens a row takes: one more than were guessed, but none beyond what ends or closes."""
+        if tokens_RK.shape[1] == 1:
+            return np.ones(len(rows), np.int64)
+        generated = self.length[rows] - self.prompt_length[rows]
+        closed = self.closed_at[rows]
+        left = np.where(closed < 0, self.budget[rows] - generated, self.answer_limit[rows] + closed - self.length[rows])
+        counts = np.minimum(agreed + 1, np.maximum(1, np.minimum(left, self.max_tokens[rows] - generated)))
+        turning_RK = self._stops(tokens_RK) | (tokens_RK == self.think_close)
+        first = np.where(turning_RK.any(1), turning_RK.argmax(1), tokens_RK.shape[1])
+        reached: Ints = np.minimum(counts, first + 1)
+        return reached
+
+    def append(
+        self,
+        rows: Ints,
+        tokens_RK: Ints,
+        logprobs_RK: NDArray[np.float32],
+        counts: Ints,
+        forced: NDArray[np.bool_],
+    ) -> Ints:
+        """Write the first `counts` tokens to each row; returns GOING, STOP or LENGTH for each.
+
+        All but the last of them were guessed, so that what they come from is in the cache. The guesses are gone.
+        """
+        self.first_token[rows[self.length[rows] == self.prompt_length[rows]]] = time.perf_counter()
+        for ahead in range(tokens_RK.shape[1]):
+            which = (counts > ahead).nonzero()[0] if ahead else slice(None)
+            at = rows[which]
+            place = self.length[at]
+            self.tokens[at, place], self.logprobs[at, place] = tokens_RK[which, ahead], logprobs_RK[which, ahead]
+            self.length[at] = place + 1
+        self.computed[rows] += counts - 1
+        self.drafts[rows] = 0
+        tokens, place = tokens_RK[np.arange(len(rows)), counts - 1], self.length[rows] - 1
         self.forced[rows] |= forced
         generated = place + 1 - self.prompt_length[rows]
-        self.first_token[rows[generated == 1]] = time.perf_counter()
         closing = (tokens == self.think_close) & (self.closed_at[rows] < 0)
         self.closed_at[rows[closing]] = place[closing] + 1
         closed = self.closed_at[rows]
         full = (generated >= self.max_tokens[rows]) | ((closed >= 0) & (place + 1 - closed >= self.answer_limit[rows]))
-        return np.where(np.isin(tokens, self.stops), STOP, np.where(full, LENGTH, GOING))
+        state: Ints = np.where(self._stops(tokens), STOP, np.where(full, LENGTH, GOING))
+        return state
+
+    def _stops(self, tokens: Ints) -> NDArray[np.bool_]:
+        """Whether each token ends an answer."""
+        ends: NDArray[np.bool_] = tokens == self.stops[0]
+        for stop in self.stops[1:]:
+            ends |= tokens == stop
+        return ends
 
 
 def _column(rows: int) -> Ints:

@@ -154,10 +154,9 @@ def _strings(metadata: Mapping[str, Any], name: str) -> list[str]:
 
 def _types(metadata: Mapping[str, Any]) -> list[int]:
     found = metadata.get("tokenizer.ggml.token_type")
-    numbers = isinstance(found, list) and set(map(type, found)) == {int}
-    if not numbers or not set(found) <= set(range(NORMAL, BYTE + 1)):
-        raise CheckpointError("the GGUF file's tokenizer.ggml.token_type is missing or not a list of numbers 1 to 6")
-    return found
+    if isinstance(found, list) and set(map(type, found)) == {int} and set(found) <= set(range(NORMAL, BYTE + 1)):
+        return found
+    raise CheckpointError("the GGUF file's tokenizer.ggml.token_type is missing or not a list of numbers 1 to 6")
 
 
 def _check_ids(metadata: Mapping[str, Any], count: int) -> None:
@@ -175,9 +174,7 @@ def _merges(metadata: Mapping[str, Any], vocabulary: Mapping[str, int]) -> list[
     named = set(chain.from_iterable(pairs)).union(map("".join, pairs))
     if not named <= vocabulary.keys():
         wrong = next(i for i, pair in enumerate(pairs) if not {*pair, "".join(pair)} <= vocabulary.keys())
-        raise CheckpointError(
-            f"the GGUF file's merge {merges[wrong]!r} names tokens that its vocabulary does not have"
-        )
+        raise CheckpointError(f"the GGUF file's merge {merges[wrong]!r} names tokens that its vocabulary does not have")
     return pairs
 
 

@@ -11,8 +11,7 @@ import torch
 from raison.engine.engine import Engine, EngineSettings
 from raison.engine.kernels import native
 from raison.engine.native_runner import NativeRunner
-from raison.engine.runner import Logits
-from raison.engine.sampler import look_up, sample
+from raison.engine.sampler import Places, look_up, sample
 from raison.engine.sequence import SamplingParams
 from raison.errors import NumericalError
 from raison.model.transformer import Transformer
@@ -100,7 +99,7 @@ def test_logits_that_are_not_finite_are_an_error(bad: float) -> None:
     engine._slots.temperature[:2] = 1
     rows = np.arange(2)
     with pytest.raises(NumericalError, match="not finite"):
-        sample(Logits(logits, rows), 50, engine._slots, rows)
+        sample(logits, rows, 50, engine._slots, Places(rows, np.zeros(2, np.int64)))
 
 
 def test_why_a_model_runs_on_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from raison.engine.runner import Logits
-from raison.engine.sampler import filter_probs, look_up, sample, uniforms
+from raison.engine.sampler import Places, filter_probs, look_up, sample, uniforms
 from raison.engine.sequence import SamplingParams, Sequence, mix, sample_seed
 from raison.engine.slots import Slots
 from raison.errors import UserError
@@ -26,7 +25,7 @@ def seated(count: int, params: SamplingParams) -> Slots:
 def sampled(logits: torch.Tensor, slots: Slots) -> tuple[np.ndarray, np.ndarray]:
     """Row i of the slots draws from row i of the logits."""
     rows = np.arange(len(logits))
-    return sample(Logits(logits.contiguous(), rows), logits.shape[1], slots, rows)
+    return sample(logits.contiguous(), rows, logits.shape[1], slots, Places(rows, np.zeros(len(rows), np.int64)))
 
 
 def draws(logits: torch.Tensor, count: int, params: SamplingParams) -> np.ndarray:

@@ -1,5 +1,5 @@
 """Random mixes of requests against the same requests one by one: lengths, budgets, samples, prefixes, cancellations, in
-caches too small for them, in every width.
+caches too small for them, in every width, with guesses and without.
 
 RAISON_MIXES=10000 runs as many (default 150 for each width).
 """
@@ -21,6 +21,7 @@ from tests.engine.small import TOKENIZER, prompt, small_model
 
 MIXES = int(os.environ.get("RAISON_MIXES", "150"))
 Width = Literal["fp32", "q8", "q4"]
+Guesses = Literal["none", "auto", "mtp", "lookup"]
 
 
 @pytest.fixture(autouse=True)
@@ -28,8 +29,10 @@ def two_threads() -> None:
     torch.set_num_threads(2)
 
 
-def engine_of(width: Width, tokens: int, batch: int, chunk: int) -> Engine:
-    settings = EngineSettings(page_size=4, cache_tokens=tokens, max_batch=batch, prefill_chunk=chunk, dtype=width)
+def engine_of(width: Width, tokens: int, batch: int, chunk: int, guesses: Guesses = "none") -> Engine:
+    settings = EngineSettings(
+        page_size=4, cache_tokens=tokens, max_batch=batch, prefill_chunk=chunk, dtype=width, speculation=guesses
+    )
     return Engine(small_model(), TOKENIZER, settings)
 
 
@@ -87,9 +90,8 @@ def test_random_mixes_are_the_requests_one_by_one(width: Width) -> None:
     for mix in range(MIXES):
         if mix % 50 == 0:
             preempted += engine.stats.preemptions
-            engine = engine_of(
-                width, numbers.choice((96, 160, 400)), numbers.randint(2, 7), numbers.choice((5, 13, 64))
-            )
+            sizes = numbers.choice((96, 160, 400)), numbers.randint(2, 7), numbers.choice((5, 13, 64))
+            engine = engine_of(width, *sizes, numbers.choice(("none", "auto", "mtp", "lookup")))
         requests = [draw(numbers) for _ in range(numbers.randint(1, 5))]
         ends = lives(engine, requests, numbers)
         assert len(ends) == sum(n for _, _, n in requests)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from raison import hardware
 from raison.engine.slots import Ints
+from raison.engine.span import Wanted
 from raison.model.grouped_query import GroupedQueryAttention
 from raison.model.layers import Linear, SwiGLU
 from raison.model.mla import MultiHeadLatentAttention
@@ -60,7 +61,7 @@ class _Shape(ctypes.Structure):
         *_fields(ctypes.c_int32, "vocabulary hidden layers heads q_rank kv_rank nope rope value inner experts chosen"),
         *_fields(ctypes.c_int32, "expert_inner shared_inner groups kept_groups first_dense normalise"),
         *_fields(ctypes.c_int32, "key_heads head qkv_bias out_bias qk_norm neighbours group_best sigmoid"),
-        *_fields(ctypes.c_int32, "format head_format"),
+        *_fields(ctypes.c_int32, "format head_format joins"),
         *_fields(ctypes.c_float, "routed_scale epsilon softmax_scale"),
         *_fields(POINTER, "cosines sines"),
     )
@@ -79,6 +80,17 @@ class _Step(ctypes.Structure):
         *_fields(ctypes.c_int64, "layer_stride"),
         *_fields(POINTER, "outputs logits"),
         *_fields(ctypes.c_int64, "logits_stride"),
+        *_fields(POINTER, "before states"),
+    )
+
+
+class _Guess(ctypes.Structure):
+    _fields_ = (
+        ("first", _Step),
+        *_fields(ctypes.c_int64, "width"),
+        *_fields(POINTER, "most"),
+        *_fields(ctypes.c_int64, "deepest"),
+        *_fields(POINTER, "temperatures uniforms tokens"),
     )
 
 
@@ -139,6 +151,7 @@ def _declared(handle: ctypes.CDLL) -> ctypes.CDLL:
     handle.raison_pack.argtypes, handle.raison_pack.restype = [POINTER, POINTER, ctypes.c_int], None
     handle.raison_free.argtypes, handle.raison_free.restype = [POINTER], None
     handle.raison_step.argtypes, handle.raison_step.restype = [POINTER, ctypes.POINTER(_Step)], None
+    handle.raison_guess.argtypes, handle.raison_guess.restype = [POINTER, ctypes.POINTER(_Guess)], None
     handle.raison_draw.argtypes, handle.raison_draw.restype = [ctypes.POINTER(_Draw)], ctypes.c_int
     return handle
 
@@ -170,16 +183,25 @@ def weights_of(model: Transformer, raw: bool) -> Iterator[Source]:
     embedding, head = _tables(model)
     yield embedding
     for block in model.layers:
-        assert isinstance(block, Block)
-        yield block.input_layernorm.weight
-        attention = block.self_attn
-        yield from (
-            _latent(attention, raw) if isinstance(attention, MultiHeadLatentAttention) else _grouped(attention, raw)
-        )
-        yield block.post_attention_layernorm.weight
-        yield from _mixture(block.mlp, raw) if isinstance(block.mlp, MixtureOfExperts) else _dense(block.mlp, raw)
-    yield model.norm.weight
-    yield head
+        yield from _block(block, raw)
+    yield from (model.norm.weight, head)
+
+
+def predictor_weights(model: Transformer, raw: bool) -> Iterator[Source]:
+    """The same of the first MTP module, as a decoder of one layer."""
+    (embedding, head), module = _tables(model), next(model.predictors())
+    yield from (embedding, module.enorm.weight, module.hnorm.weight, _matrix(module.eh_proj, raw))
+    yield from _block(module.block, raw)
+    yield from (module.norm.weight, head)
+
+
+def _block(block: nn.Module, raw: bool) -> Iterator[Source]:
+    assert isinstance(block, Block)
+    yield block.input_layernorm.weight
+    attention = block.self_attn
+    yield from _latent(attention, raw) if isinstance(attention, MultiHeadLatentAttention) else _grouped(attention, raw)
+    yield block.post_attention_layernorm.weight
+    yield from _mixture(block.mlp, raw) if isinstance(block.mlp, MixtureOfExperts) else _dense(block.mlp, raw)
 
 
 def _tables(model: Transformer) -> tuple[Source, Source]:
@@ -262,7 +284,7 @@ def _handed(source: Source) -> _Weight:
     return _Weight(source.data_ptr(), 0, outputs, inputs, 0)
 
 
-def _shape(spec: ModelSpec, precision: Precision, cosines: Tensor, sines: Tensor) -> _Shape:
+def _shape(spec: ModelSpec, precision: Precision, joins: bool, cosines: Tensor, sines: Tensor) -> _Shape:
     format, biased = FORMATS[precision], spec.topk_method == "noaux_tc"
     return _Shape(
         spec.vocab_size, spec.hidden_size, spec.num_hidden_layers, spec.num_attention_heads, spec.q_lora_rank or 0,
@@ -272,7 +294,7 @@ def _shape(spec: ModelSpec, precision: Precision, cosines: Tensor, sines: Tensor
         spec.n_group if spec.topk_method == "greedy" else spec.topk_group, spec.first_k_dense_replace,
         spec.norm_topk_prob, 0 if spec.is_latent else spec.key_value_heads, spec.qk_head_dim, spec.qkv_bias,
         spec.o_bias, spec.qk_norm, spec.is_latent or spec.rope_interleave, 2 if biased else 1, biased,
-        format, 8 if format else 0,
+        format, 8 if format else 0, joins,
         spec.routed_scaling_factor, spec.rms_norm_eps, spec.softmax_scale, cosines.data_ptr(), sines.data_ptr(),
     )  # fmt: skip
 
@@ -294,12 +316,15 @@ class NativeStep:
     """A model's weights, packed. Not copied: the embedding, norms and biases."""
 
     def __init__(self, model: Transformer, longest: int, precision: Precision = "fp32") -> None:
+        self._open(model, model.spec, longest, precision, joins=False)
+
+    def _open(self, model: Transformer, spec: ModelSpec, longest: int, precision: Precision, joins: bool) -> None:
         handle = library().handle
         assert handle is not None, library().why
         self._library, self._model, self._raw = handle, model, precision != "fp32"
         angles = rotation(model.spec, torch.arange(longest)).squeeze(1)
         self._tables = angles.real.contiguous(), angles.imag.contiguous()
-        self._handle = handle.raison_model(ctypes.byref(_shape(model.spec, precision, *self._tables)))
+        self._handle = handle.raison_model(ctypes.byref(_shape(spec, precision, joins, *self._tables)))
         self._kept: list[Source] = []
         self.refresh()
 
@@ -307,27 +332,78 @@ class NativeStep:
         if hasattr(self, "_handle"):
             self._library.raison_free(self._handle)
 
+    def _weights(self) -> Iterator[Source]:
+        return weights_of(self._model, self._raw)
+
     @torch.no_grad()
     def refresh(self) -> None:
         """Take over the model's weights as they are now."""
-        found = weights_of(self._model, self._raw)
-        sources = [x.detach().contiguous() if isinstance(x, Tensor) else x for x in found]
+        sources = [x.detach().contiguous() if isinstance(x, Tensor) else x for x in self._weights()]
         handed = (_Weight * len(sources))(*map(_handed, sources))
         self._library.raison_pack(self._handle, handed, torch.get_num_threads())
         embedding, *rest = sources
         self._kept = [embedding, *(x for x in rest if len(x.shape) == 1)]
 
-    def run(self, rows: Rows, blocks: Ints, cache_ZGPW: Tensor, lines: int) -> Tensor:
-        """Compute the rows into the cache; logits [lines, Y and padding to whole vectors]."""
-        stride = -(-self._model.spec.vocab_size // LANES) * LANES
-        logits = torch.empty(lines, stride)
-        step = _Step(
-            len(rows.ids_N), len(rows.slots_S), torch.get_num_threads(), cache_ZGPW.shape[2],
-            _at(rows.ids_N), _at(rows.places_N), _at(rows.starts_S1), _at(rows.slots_S), _at(blocks), blocks.shape[1],
-            cache_ZGPW.data_ptr(), cache_ZGPW.stride(0), _at(rows.outputs_N), logits.data_ptr(), stride,
-        )  # fmt: skip
+    def run(self, rows: Rows, blocks: Ints, cache_ZGPW: Tensor, lines: int, states_ND: Tensor | None = None) -> Tensor:
+        """Compute the rows into the cache; logits [lines, Y and padding to whole vectors].
+
+        Normed states of all rows go to `states_ND` where it is given.
+        """
+        logits = self._room(lines)
+        step = self._step(rows, blocks, cache_ZGPW, logits, None, states_ND)
         self._library.raison_step(self._handle, ctypes.byref(step))
         return logits
+
+    def _room(self, lines: int) -> Tensor:
+        return torch.empty(lines, -(-self._model.spec.vocab_size // LANES) * LANES)
+
+    def _step(
+        self,
+        rows: Rows,
+        blocks: Ints,
+        cache_ZGPW: Tensor,
+        logits: Tensor,
+        before_ND: Tensor | None,
+        states_ND: Tensor | None,
+    ) -> _Step:
+        return _Step(
+            len(rows.ids_N), len(rows.slots_S), torch.get_num_threads(), cache_ZGPW.shape[2],
+            _at(rows.ids_N), _at(rows.places_N), _at(rows.starts_S1), _at(rows.slots_S), _at(blocks), blocks.shape[1],
+            cache_ZGPW.data_ptr(), cache_ZGPW.stride(0), _at(rows.outputs_N), logits.data_ptr(), logits.stride(0),
+            *(None if x is None else x.data_ptr() for x in (before_ND, states_ND)),
+        )  # fmt: skip
+
+
+class NativePredictor(NativeStep):
+    """The first MTP module, always in 8 bits: a guess need not be exact, and costs a quarter of the bytes."""
+
+    def __init__(self, model: Transformer, longest: int) -> None:
+        first = model.spec.num_hidden_layers
+        dense = 0 if model.spec.is_moe_layer(first) else 1
+        spec = replace(model.spec, num_hidden_layers=1, first_k_dense_replace=dense)
+        self._open(model, spec, longest, "q8", joins=True)
+
+    def _weights(self) -> Iterator[Source]:
+        return predictor_weights(self._model, self._raw)
+
+    def guess(self, rows: Rows, blocks: Ints, cache_ZGPW: Tensor, before_ND: Tensor, wanted: Wanted) -> Ints:
+        """Tokens [K, S] behind the rows' stretches, of which the first `most_S` of each are meant.
+
+        Args:
+            rows: ids are those of the tokens after the rows'; the last row of each stretch has an output.
+            cache_ZGPW: the module's own layer.
+            before_ND: the model's normed states of the rows.
+        """
+        depth, stretches = wanted.uniforms_KS.shape
+        logits, states_ND = self._room(stretches), torch.empty_like(before_ND)
+        tokens_KS = np.zeros((depth, stretches), np.int64)
+        first = self._step(rows, blocks, cache_ZGPW, logits, before_ND, states_ND)
+        order = _Guess(
+            first, before_ND.shape[1], _at(wanted.most_S), depth, _at(wanted.temperatures_S), _at(wanted.uniforms_KS),
+            _at(tokens_KS),
+        )  # fmt: skip
+        self._library.raison_guess(self._handle, ctypes.byref(order))
+        return tokens_KS
 
 
 def draw(
@@ -346,5 +422,7 @@ def draw(
 
 
 def _at(array: NDArray[Any]) -> int:
+    """Where the numbers stand; a quarter of what `array.ctypes.data` costs, a dozen times a step."""
     assert array.flags.c_contiguous
-    return array.ctypes.data
+    buffer: Any = array  # which the stubs do not know it is
+    return ctypes.addressof(ctypes.c_char.from_buffer(buffer)) if array.size else 0

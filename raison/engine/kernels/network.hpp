@@ -1,6 +1,7 @@
 // The shape and the packed weights of a decoder: latent (MLA) or grouped-query attention, dense or routed feed-forward.
 //
-// Weights come in the order of native.py's `weights_of`. Norms, biases and the embedding are used where they are.
+// Weights come in the order of native.py's `weights_of`. Norms, biases and the embedding are used where they are. An MTP
+// module is a decoder of one layer whose rows begin with `Join` instead of an embedding.
 #pragma once
 
 #include "product.hpp"
@@ -15,6 +16,7 @@ struct Shape {
     int32_t group_best;  // experts whose scores stand for their group
     int32_t sigmoid;     // scores of the router: sigmoid with a bias, or softmax
     int32_t format, head_format;
+    int32_t joins;  // whether it is an MTP module
     float routed_scale, epsilon, softmax_scale;
     const float *cosines, *sines;  // [positions, rotated pairs]
 };
@@ -30,11 +32,18 @@ struct Layer {
     std::vector<Matrix> expert_gate_up, expert_down;
 };
 
+// How an MTP module's rows begin: norms of the next token's embedding and of the state, and the product of both.
+struct Join {
+    const float *embedding_norm, *state_norm;
+    Matrix matrix;
+};
+
 class Model {
   public:
     explicit Model(const Shape& shape) : s(shape), layers(shape.layers) {}
 
     Shape s;
+    Join join;
     std::vector<Layer> layers;
     Weight embedding{};
     const float* norm = nullptr;
@@ -52,15 +61,11 @@ class Model {
     void pack(const Weight* weights, int threads) {
         next_ = weights, threads_ = threads, bytes_ = 0;
         embedding = *next_++;
-        for (int i = 0; i < s.layers; i++) {
-            Layer& l = layers[i];
-            l.input_norm = vector();
-            if (latent()) latent_attention(l);
-            else grouped_attention(l);
-            l.post_norm = vector();
-            if (routes(i)) mixture(l);
-            else dense(l);
+        if (s.joins) {
+            join.embedding_norm = vector(), join.state_norm = vector();
+            fill(join.matrix, rows(), 2 * s.hidden, format());
         }
+        for (int i = 0; i < s.layers; i++) block(i);
         norm = vector();
         fill(head, rows(), s.hidden, (Format)s.head_format);
     }
@@ -73,6 +78,16 @@ class Model {
     }
 
   private:
+    void block(int i) {
+        Layer& l = layers[i];
+        l.input_norm = vector();
+        if (latent()) latent_attention(l);
+        else grouped_attention(l);
+        l.post_norm = vector();
+        if (routes(i)) mixture(l);
+        else dense(l);
+    }
+
     const float* vector() { return (const float*)(next_++)->data; }
 
     std::vector<Row> rows() {

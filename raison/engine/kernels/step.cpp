@@ -3,45 +3,7 @@
 // Every number of a row depends on its own sequence alone, bit for bit, whatever the batch and the number of threads
 // (product.hpp). Mirrors engine/runner.py, which is the reference that tests hold it against. Not covered: bf16 weights,
 // MTP modules.
-#include <algorithm>
-
-#include "sample.hpp"
-#include "walk.hpp"
-
-namespace raison {
-
-constexpr size_t TEAM_BYTES = 8u << 20;  // weights beyond a thread's own cache are shared out rather than read by each
-
-// Consecutive segments of about the same number of rows: as many units as keep all threads busy alike.
-inline std::vector<int> units_of(const Step& step) {
-    const int64_t rows = step.rows, threads = step.threads;
-    const int64_t count = threads * ((rows + threads * TILE - 1) / (threads * TILE));
-    std::vector<int> bounds{0};
-    for (int segment = 1; segment <= step.segments; segment++)
-        if (segment == step.segments || step.starts[segment] * count >= rows * (int64_t)bounds.size())
-            bounds.push_back(segment);
-    return bounds;
-}
-
-void run(const Model& model, const Step& step) {
-    if (step.threads > 1 && model.bytes() > TEAM_BYTES) {
-        static Walk together;
-        Pool::shared().together(step.threads, [&](int index) {
-            static thread_local Member me;
-            me.index = index;
-            together.run(model, step, 0, step.segments, step.threads, me);
-        });
-        return;
-    }
-    const std::vector<int> bounds = units_of(step);
-    Pool::shared().run(step.threads, (int)bounds.size() - 1, [&](int unit) {
-        static thread_local Walk alone;
-        static thread_local Member me;
-        alone.run(model, step, bounds[unit], bounds[unit + 1], 1, me);
-    });
-}
-
-}  // namespace raison
+#include "guess.hpp"
 
 extern "C" {
 
@@ -53,6 +15,9 @@ void raison_free(void* model) { delete static_cast<raison::Model*>(model); }
 int64_t raison_bytes(const void* model) { return (int64_t)static_cast<const raison::Model*>(model)->bytes(); }
 void raison_step(const void* model, const raison::Step* step) {
     raison::run(*static_cast<const raison::Model*>(model), *step);
+}
+void raison_guess(const void* model, const raison::Guess* guess) {
+    raison::guess(*static_cast<const raison::Model*>(model), *guess);
 }
 int raison_draw(const raison::Draw* draw) { return raison::draw(*draw); }
 

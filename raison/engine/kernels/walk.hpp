@@ -32,6 +32,8 @@ struct Step {
     const int64_t* outputs;              // [rows]: where the row's logits go, or -1
     float* logits;                       // [outputs, logits_stride]
     int64_t logits_stride;
+    const float* before;                 // [rows, hidden]: normed states that an MTP module goes on from
+    float* states;                       // [rows, hidden]: where normed states go, or null
 };
 
 // What one thread of a team has for itself.
@@ -105,6 +107,7 @@ class Walk {
         const int copies = TILE * (s.chosen > 0 ? s.chosen : 1), inner = std::max(s.inner, s.shared_inner);
         x_.fit(TILE, s.hidden);
         normed_.fit(TILE, s.hidden, r || s.head_format != FULL);
+        if (s.joins) joined_.fit(TILE, 2 * s.hidden, r);
         first_out_.fit(TILE, model.latent() ? padded(s.q_rank) + model.width() : model.queries() + model.width());
         q_normed_.fit(TILE, s.q_rank, r);
         queries_.fit(TILE, model.queries());
@@ -143,6 +146,7 @@ class Walk {
     void tile(Member& me) {
         const Model& m = *m_;
         each_row(me, [&](int i) { m.embed(step_->ids[first_ + i], x_.row(i)); });
+        if (m.s.joins) join(me);
         for (int l = 0; l < m.s.layers; l++) {
             const Layer& layer = m.layers[l];
             float* cache = step_->cache + l * step_->layer_stride;
@@ -161,6 +165,21 @@ class Walk {
             if (!m.routes(l) || m.s.shared_inner) feed_forward(me, layer);
         }
         logits(me);
+    }
+
+    // What an MTP module begins with (V3 report, eq. 21): the next token's embedding before the state it follows.
+    void join(Member& me) {
+        const Shape& s = m_->s;
+        each_row(me, [&](int i) {
+            float* to = joined_.row(i);
+            const float* state = step_->before + (int64_t)(first_ + i) * s.hidden;
+            normalise(x_.row(i), m_->join.embedding_norm, s.hidden, s.epsilon, to);
+            normalise(state, m_->join.state_norm, s.hidden, s.epsilon, to + s.hidden);
+            if (m_->rounds()) joined_.round(i);
+        });
+        meet(size_);
+        project(me, m_->join.matrix, joined_, Store{x_.row(0), x_.stride()});
+        meet(size_);
     }
 
     void add_out_bias(Member& me, const Layer& l) {
@@ -566,8 +585,10 @@ class Walk {
         const Shape& s = m_->s;
         const bool rounds = s.head_format != FULL;
         each_row(me, [&](int i) {
-            if (step_->outputs[first_ + i] < 0) return;
+            if (step_->outputs[first_ + i] < 0 && !step_->states) return;
             normalise(x_.row(i), m_->norm, s.hidden, s.epsilon, normed_.row(i));
+            if (step_->states)
+                std::memcpy(step_->states + (int64_t)(first_ + i) * s.hidden, normed_.row(i), s.hidden * 4);
             if (rounds) normed_.round(i);
         });
         meet(size_);
@@ -591,7 +612,7 @@ class Walk {
     const Step* step_ = nullptr;
     int first_ = 0, count_ = 0, size_ = 1;
     const int64_t* pages_[TILE] = {};
-    Rows x_, normed_, first_out_, q_normed_, queries_, folded_, seen_, values_, inner_, routed_, affinity_;
+    Rows x_, joined_, normed_, first_out_, q_normed_, queries_, folded_, seen_, values_, inner_, routed_, affinity_;
     std::vector<std::vector<Copy>> of_expert_;
     std::vector<int> places_;
     std::vector<RowGroup> groups_;

@@ -1,0 +1,148 @@
+"""Guessing the next tokens, so that one step can check several of them.
+
+A guess changes nothing but time. The engine draws every token from the model's own distribution with the noise that
+belongs to its place (sampler.py), and goes on within the step only while what it drew is what was guessed: the tokens
+of a request are the same with guesses and without. For a guess that is certain of itself that is the acceptance rule of
+speculative sampling (Leviathan et al. 2023; Chen et al. 2023), p(guess). Guesses of the MTP module are drawn with the
+noise of the place they are for, so that two distributions that agree mostly draw the same.
+
+`Worth` measures whether it saves time, and the engine leaves it where it does not. Two sources. `Predictor`: the first
+MTP module (DeepSeek-V3 report, section 2.2), which goes on from the model's last states, and further from its own.
+`Lookup`: what followed the last tokens where they stood before (prompt lookup, Saxena 2023). Not covered: a second,
+smaller model; trees of guesses.
+
+Legend: N rows of a step, S stretches, K places ahead, D width of a state.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from torch import Tensor
+
+from raison.engine.runner import Logits
+from raison.engine.sampler import uniforms
+from raison.engine.scheduler import Scheduler
+from raison.engine.slots import Ints, Slots
+from raison.engine.span import Span, Wanted
+
+LONGEST_MATCH, SHORTEST_MATCH = 4, 2
+"""Tokens that must have stood before for Lookup to guess what comes."""
+TRIAL, PERIOD = 32, 1024
+"""Steps in which one way is timed, and steps after which the other is timed again."""
+MEMORY = 0.95
+"""Share of what was known of a way's speed that one more step leaves."""
+
+
+class Guesser(Protocol):
+    def guess(self, span: Span, ids_N: Ints, before_ND: Tensor, wanted: Wanted) -> Ints: ...
+
+
+class Source(Protocol):
+    def guess(self, rows: Ints, room: Ints, step: Logits) -> None:
+        """Write up to `room` guesses for each of `rows` behind its tokens, and their number to `slots.drafts`.
+
+        `step` is the one that brought the rows to where they are.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    slots: Slots
+
+    def guess(self, rows: Ints, room: Ints, step: Logits) -> None:
+        for row, most in zip(rows.tolist(), room.tolist(), strict=True):
+            length = int(self.slots.length[row])
+            found = continuation(self.slots.tokens[row, :length], most)
+            self.slots.tokens[row, length : length + len(found)] = found
+            self.slots.drafts[row] = len(found)
+
+
+def continuation(tokens: Ints, most: int) -> Ints:
+    """What followed the longest run of last tokens where it last stood before; empty where it did not."""
+    for size in range(min(LONGEST_MATCH, len(tokens) - 1), SHORTEST_MATCH - 1, -1):
+        windows = np.lib.stride_tricks.sliding_window_view(tokens[:-1], size)
+        hits = np.flatnonzero((windows == tokens[-size:]).all(1))
+        if len(hits):
+            begin = int(hits[-1]) + size
+            return tokens[begin : begin + most]
+    return tokens[:0]
+
+
+@dataclass(frozen=True, slots=True)
+class Predictor:
+    """Keeps the module's cache in step with the model's: every token that both states and successor are known of.
+
+    Samples of one prompt share pages; where that would have two of them write to one place, nothing is guessed yet.
+    """
+
+    slots: Slots
+    scheduler: Scheduler
+    runner: Guesser
+
+    def guess(self, rows: Ints, room: Ints, step: Logits) -> None:
+        assert step.span is not None and step.states_ND is not None
+        slots, kept = self.slots, self._known(step.span)
+        if not len(kept):
+            return
+        all_kept = len(kept) == len(step.span.slots_N)
+        span = step.span if all_kept else Span(step.span.slots_N[kept], step.span.places_N[kept])
+        states_ND = step.states_ND if all_kept else step.states_ND[kept]
+        lasts = span.lasts()
+        at_S = span.slots_N[lasts]
+        most_S = self._most(rows, room, at_S, span.places_N[lasts])
+        wanted = self._wanted(at_S, most_S)
+        tokens_KS = self.runner.guess(span, slots.tokens[span.slots_N, span.places_N + 1], states_ND, wanted)
+        ahead, which = (np.arange(len(tokens_KS))[:, None] < most_S).nonzero()
+        slots.tokens[at_S[which], slots.length[at_S[which]] + ahead] = tokens_KS[ahead, which]
+        slots.drafts[at_S] = most_S
+
+    def _most(self, rows: Ints, room: Ints, at_S: Ints, places_S: Ints) -> Ints:
+        """Guesses for each stretch: none while its prompt is not through."""
+        most = np.zeros(len(self.slots.drafts), np.int64)
+        most[rows] = room
+        wanted: Ints = np.where(places_S == self.slots.length[at_S] - 2, most[at_S], 0)
+        return wanted
+
+    def _wanted(self, at_S: Ints, most_S: Ints) -> Wanted:
+        slots, depth = self.slots, max(1, int(most_S.max()))
+        at_KS = slots.length[at_S] - slots.prompt_length[at_S] + np.arange(depth)[:, None]
+        return Wanted(most_S, slots.temperature[at_S], uniforms(slots.key[at_S], at_KS))
+
+    def _known(self, span: Span) -> Ints:
+        """Rows whose token stayed, whose successor is known, and whose place in the cache is the sequence's own."""
+        slots, at, places = self.slots, span.slots_N, span.places_N
+        page = slots.blocks[at, places // self.scheduler.page_size]
+        own = (self.scheduler.pool.references[page] == 1) | (places < slots.prompt_length[at] - 1)
+        stayed = slots.active[at] & (places < slots.computed[at]) & (places + 1 < slots.length[at])
+        known: Ints = (own & stayed).nonzero()[0]
+        return known
+
+
+class Worth:
+    """Whether guessing pays: seconds a token with it and without, by powers of two of the batch, tried in turn.
+
+    While the engine does not guess it does not feed the module either, whose cache then has a gap; sequences that begin
+    later have none.
+    """
+
+    def __init__(self) -> None:
+        self._steps: dict[int, int] = {}
+        self._cost: dict[tuple[int, bool], float] = {}
+
+    def pays(self, rows: int) -> bool:
+        """Whether to guess for a batch of so many rows now."""
+        size = rows.bit_length()
+        step = self._steps.get(size, 0) % (2 * TRIAL + PERIOD)
+        if step < 2 * TRIAL:
+            return step < TRIAL
+        return self._cost.get((size, True), 0.0) <= self._cost.get((size, False), 0.0)
+
+    def learn(self, rows: int, guessing: bool, seconds: float, tokens: int) -> None:
+        size = rows.bit_length()
+        self._steps[size] = self._steps.get(size, 0) + 1
+        cost = seconds / tokens
+        before = self._cost.get((size, guessing), cost)
+        self._cost[size, guessing] = MEMORY * before + (1 - MEMORY) * cost
