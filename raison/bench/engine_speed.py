@@ -2,8 +2,8 @@
 
 Everyone writes the same number of tokens after the same prompts, ends of text ignored, sampled at the same temperature;
 runs alternate, so that a noisy machine disturbs all alike, and the median counts. llama.cpp gets the file as it is and
-files of other quantisations that it makes itself, and its best counts at each number of streams. Not covered: servers,
-quality (perplexity: tests/peers), shares of this machine's peak.
+files of other quantisations that it makes itself, and its best counts at each number of streams. Beside speed stands
+perplexity on a passage. Not covered: servers, shares of this machine's peak.
 """
 
 from __future__ import annotations
@@ -20,19 +20,26 @@ from typing import Any
 import torch
 
 from raison import hardware
+from raison.bench.quality import PASSAGE, perplexity
 from raison.bench.rival import Rival, Timed, Transformers
 from raison.engine.engine import Engine, EngineSettings
 from raison.engine.runner import Dtype
 from raison.engine.sequence import SamplingParams
 from raison.errors import UserError, nearest
+from raison.model.spec import preset
+from raison.model.transformer import Transformer, initialise
 from raison.reasoner import SHIPPED, stored_width
 from raison.text.tokenizer import Tokenizer
 from raison.weights import source
 from raison.weights.export import export
 from raison.weights.opened import LoadedModel
 
-RIVALS = ("llama.cpp", "transformers")
+RIVALS = {"llama.cpp": "llama_cpp", "transformers": "transformers", "openvino": "openvino_genai"}
+"""And the package of each."""
 WORDS = "The quick brown fox jumps over the lazy dog while seven wizards count their numbers by the river. "
+
+LONGEST = 704
+"""Tokens of the passage at most, for which a runner of one stream has room."""
 
 Note = Callable[[str], None]
 Make = Callable[[int], Rival]
@@ -58,7 +65,7 @@ class Ours:
     def __init__(self, loaded: LoadedModel, dtype: Dtype, streams: int, load: Load) -> None:
         t = loaded.tokenizer
         endless: Tokenizer = replace(t, stops=frozenset(), eos=-1)
-        room = (load.prompt + load.tokens + 32) * streams + 64
+        room = max((load.prompt + load.tokens + 32) * streams, LONGEST) + 64
         self._engine = Engine(loaded.model, endless, EngineSettings(cache_tokens=room, max_batch=streams, dtype=dtype))
 
     def generate(self, prompts: Sequence[Sequence[int]], tokens: int, temperature: float) -> Timed:
@@ -76,6 +83,9 @@ class Ours:
         found = [completion for group in groups for completion in group]
         first = max(completion.first_token_seconds for completion in found)
         return Timed(sum(len(completion.token_ids) for completion in found), seconds, first)
+
+    def logits(self, ids: Sequence[int]) -> torch.Tensor | None:
+        return self._engine.score(ids)
 
     def close(self) -> None:
         pass
@@ -95,14 +105,25 @@ def bench_engine(
     loaded = opened.load(packed=stored != "fp32")
     ours = {f"raison {w}": partial(_ours, loaded, w, load) for w in widths or (stored,)}
     rivals, absent = _rivals(model, against, threads, load, scratch, note)
+    quality = _quality({**ours, **rivals}, loaded, note)
     rates, first = _measure({**ours, **rivals}, loaded, load, note)
     machine = hardware.probe()
     return {
         "model": str(opened.path), "threads": threads, "prompt": load.prompt, "tokens": load.tokens,
         "shared_prompt": load.shared, "temperature": load.temperature, "rates": rates, "first_token_seconds": first,
+        "perplexity": quality,
         "ratios": _ratios(rates, list(ours), against, load.streams), "absent": absent,
         "read_gb_per_second": machine.read_gb_per_second,
     }  # fmt: skip
+
+
+def random_file(shape: str, scratch: Path) -> Path:
+    """A GGUF file of the preset `shape` with random weights in Q4_0, as other engines read it: without MTP modules."""
+    spec = replace(preset(shape), num_nextn_predict_layers=0)
+    path = scratch / f"{shape}.gguf"
+    loaded = LoadedModel(initialise(Transformer(spec), seed=0), Tokenizer.build(), {})
+    export(loaded, path, "gguf", "Q4_0", shape)
+    return path
 
 
 def _ours(loaded: LoadedModel, width: Dtype, load: Load, streams: int) -> Rival:
@@ -117,12 +138,13 @@ def _rivals(
     absent = []
     context = load.prompt + load.tokens + 16
     for name in against:
-        package = "llama_cpp" if name == "llama.cpp" else name
-        if importlib.util.find_spec(package) is None:
+        if importlib.util.find_spec(RIVALS[name]) is None:
             absent.append(name)
             note(f"{name} is not installed and is left out")
         elif name == "llama.cpp":
-            found |= _llama_cpp(source.locate(model), threads, context, scratch)
+            found |= _llama_cpp(_gguf(model, name), threads, context, scratch)
+        elif name == "openvino":
+            found |= _openvino(_gguf(model, name), threads)
         else:
             folder = scratch / "hf"
             export(source.load(model, packed=False), folder, "hf", "F32", "bench")
@@ -139,14 +161,25 @@ def _transformers(folder: Path, dtype: torch.dtype, streams: int) -> Rival:
 def _llama_cpp(path: Path, threads: int, context: int, scratch: Path) -> dict[str, Make]:
     from raison.bench.llama_cpp_peer import QUANTS, LlamaCpp, quantised  # needs llama-cpp-python
 
-    if path.suffix != ".gguf":
-        raise UserError(f"llama.cpp reads GGUF files; export {path} first: raison export {path} --to gguf --out m.gguf")
     files = {"as it is": path, **{quant: quantised(path, quant, scratch) for quant in QUANTS}}
     return {f"llama.cpp {name}": partial(_one_llama, LlamaCpp, file, threads, context) for name, file in files.items()}
 
 
+def _openvino(file: Path, threads: int) -> dict[str, Make]:
+    from raison.bench.openvino_peer import Batching, Padded  # needs openvino-genai
+
+    return {"openvino batching": partial(Batching, file, threads), "openvino padded": partial(Padded, file, threads)}
+
+
+def _gguf(model: str, rival: str) -> Path:
+    path = source.locate(model)
+    if path.suffix != ".gguf":
+        raise UserError(f"{rival} reads GGUF files; export {path} first: raison export {path} --to gguf --out m.gguf")
+    return path
+
+
 def _one_llama(kind: Callable[..., Rival], file: Path, threads: int, context: int, streams: int) -> Rival:
-    return kind(file, threads, streams, context)
+    return kind(file, threads, streams, context if streams > 1 else max(context, LONGEST))
 
 
 def _prompts(loaded: LoadedModel, load: Load, streams: int) -> list[list[int]]:
@@ -155,6 +188,21 @@ def _prompts(loaded: LoadedModel, load: Load, streams: int) -> list[list[int]]:
     if load.shared:
         return [ids[: load.prompt]] * streams
     return [ids[i : i + load.prompt] for i in range(streams)]
+
+
+def _quality(makes: Mapping[str, Make], loaded: LoadedModel, note: Note) -> dict[str, float]:
+    """Perplexity of each that tells its logits."""
+    ids = loaded.tokenizer.encode(PASSAGE)[:LONGEST]
+    found = {}
+    for name, make in makes.items():
+        runner = make(1)
+        logits = runner.logits(ids)
+        runner.close()
+        if logits is not None:
+            found[name] = perplexity(logits, ids)
+    said = "  ".join(f"{name} {value:.4g}" for name, value in found.items())
+    note(f"perplexity of {len(ids)} tokens: {said}")
+    return found
 
 
 def _measure(

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import llama_cpp
+import numpy as np
+import torch
 
 from raison.bench.rival import Timed
 
@@ -73,6 +75,13 @@ class LlamaCpp:
         for sampler in samplers:
             llama_cpp.llama_sampler_free(sampler)
         return Timed(tokens * len(prompts), seconds, first_seconds)
+
+    def logits(self, ids: Sequence[int]) -> torch.Tensor | None:
+        llama_cpp.llama_memory_clear(self._memory, True)
+        size = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(self._model))
+        at = self._run([(0, place, token, True) for place, token in enumerate(ids)])
+        rows = [np.ctypeslib.as_array(llama_cpp.llama_get_logits_ith(self._context, i), (size,)).copy() for i in at]
+        return torch.from_numpy(np.stack(rows))
 
     def _sampler(self, temperature: float, seed: int) -> Any:
         chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())

@@ -35,6 +35,10 @@ class Rival(Protocol):
         """So many tokens after each prompt, all prompts at once; the same object twice is one prompt."""
         ...
 
+    def logits(self, ids: Sequence[int]) -> torch.Tensor | None:
+        """After each of `ids`, [tokens, vocabulary]; None where the rival does not tell."""
+        ...
+
     def close(self) -> None: ...
 
 
@@ -61,6 +65,11 @@ class Transformers:
             )  # fmt: skip
         seconds = time.perf_counter() - start
         return Timed(tokens * len(prompts), seconds, float("nan"))
+
+    def logits(self, ids: Sequence[int]) -> torch.Tensor | None:
+        with torch.inference_mode():
+            found: torch.Tensor = self._model(torch.tensor([list(ids)])).logits[0]
+        return found
 
     def close(self) -> None:
         self._model = None

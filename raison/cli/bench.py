@@ -11,7 +11,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from raison.bench.engine_speed import Load, bench_engine
+from raison.bench.engine_speed import Load, bench_engine, random_file
 from raison.bench.guessing import Work, bench_guesses
 from raison.bench.load_speed import bench_load
 from raison.bench.training import bench_training
@@ -72,9 +72,12 @@ def _engine(arguments: Namespace) -> int:
     load = Load(
         streams, arguments.prompt, arguments.tokens, arguments.rounds, arguments.temperature, not arguments.different
     )
+    if arguments.shape and arguments.model:
+        raise UserError(f"--shape {arguments.shape} is measured instead of a model; leave out {arguments.model}")
     with TemporaryDirectory() as scratch:
+        model = str(random_file(arguments.shape, Path(scratch))) if arguments.shape else arguments.model
         result = bench_engine(
-            arguments.model, load, _words(arguments.against), _widths(arguments.widths), threads, Path(scratch),
+            model, load, _words(arguments.against), _widths(arguments.widths), threads, Path(scratch),
             note=lambda text: console.print(Text(f"· {text}"), soft_wrap=True),
         )  # fmt: skip
     console.print(_table(result["rates"], streams))

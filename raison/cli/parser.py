@@ -208,7 +208,10 @@ def _engine_options(engine: ArgumentParser) -> None:
     engine.add_argument(
         "model", nargs="?", metavar="MODEL", help="whatever --model takes (default: the shipped reasoner)"
     )
-    option("--against", "", "NAMES", "llama.cpp, transformers: those that are installed")
+    option(
+        "--shape", "", "PRESET", "random weights of this shape (raison spec lists them) in 4 bits, instead of a model"
+    )
+    option("--against", "", "NAMES", "llama.cpp, transformers, openvino: those that are installed")
     option("--streams", "1,4,8,16,32", "LIST", "sequences at once")
     option("--widths", "", "LIST", "fp32, bf16, q8, q4; that of the file where left out")
     option("--prompt", 64, "N", "tokens of a prompt")

@@ -88,11 +88,12 @@ class PagePool:
         self._name_of.clear()
 
 
-def prefix_keys(ids: Sequence[int], page_size: int, salt: int) -> list[bytes]:
-    """A name for each full page of `ids`: BLAKE2b over the name before it and the page's ids. `salt` tells weights
-    apart.
+def prefix_keys(ids: Sequence[int], page_size: int, epoch: int, tenant: str = "") -> list[bytes]:
+    """A name for each full page of `ids`: BLAKE2b over the name before it and the page's ids.
+
+    `epoch` tells weights apart, and `tenant` those who must not notice what others have asked.
     """
-    keys, key = [], salt.to_bytes(8, "little")
+    keys, key = [], hashlib.blake2b(epoch.to_bytes(8, "little") + tenant.encode(), digest_size=16).digest()
     for start in range(0, len(ids) - page_size + 1, page_size):
         page = np.asarray(ids[start : start + page_size], np.int64).tobytes()
         key = hashlib.blake2b(key + page, digest_size=16).digest()

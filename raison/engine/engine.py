@@ -18,6 +18,7 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from raison.engine.cache import LatentCache
 from raison.engine.completion import completion_of
@@ -154,12 +155,15 @@ class Engine:
             scheduler.computed, scheduler.cached, self._sampled, scheduler.preemptions, self._guessed, self._right,
         )  # fmt: skip
 
-    def submit(self, prompt_ids: Ordered[int], params: SamplingParams, n: int = 1) -> list[int]:
+    def submit(self, prompt_ids: Ordered[int], params: SamplingParams, n: int = 1, tenant: str = "") -> list[int]:
         """Queue `n` samples of one prompt; their numbers. They share the prompt's pages, and sample i its own seed.
+
+        A prompt's beginning is found in the cache where the same `tenant` has asked it before, and never another: how
+        fast an answer comes tells nobody what others ask.
 
         Raises UserError for an empty prompt, ids outside the vocabulary, or a request that can never fit.
         """
-        return self._submit(prompt_ids, params, n, loud=True)
+        return self._submit(prompt_ids, params, n, tenant, loud=True)
 
     def step(self) -> list[Event]:
         """Advance every sequence that can be; the tokens that came of it. Empty when there is nothing to do."""
@@ -188,6 +192,7 @@ class Engine:
         params: SamplingParams | Ordered[SamplingParams],
         n: int = 1,
         on_step: Callable[[Stats], None] | None = None,
+        tenant: str = "",
     ) -> list[list[Completion]]:
         """Run all prompts to the end; [prompt][sample]. Other sequences under way advance too and keep their events.
 
@@ -201,7 +206,7 @@ class Engine:
         try:
             groups = []
             for prompt, one in zip(prompts, each, strict=True):
-                groups.append(self._submit(prompt, one, n, loud=False))
+                groups.append(self._submit(prompt, one, n, tenant, loud=False))
                 done |= dict.fromkeys(groups[-1])
             self._drain(done, on_step)
         finally:
@@ -210,9 +215,9 @@ class Engine:
             self._undelivered = [event for event in self._undelivered if event.sequence_id not in done]
         return [[completion for i in group if (completion := done[i]) is not None] for group in groups]
 
-    def stream(self, prompt_ids: Ordered[int], params: SamplingParams) -> Iterator[Event]:
+    def stream(self, prompt_ids: Ordered[int], params: SamplingParams, tenant: str = "") -> Iterator[Event]:
         """One sequence's events as they come; closing the iterator cancels it."""
-        (number,) = self.submit(prompt_ids, params)
+        (number,) = self.submit(prompt_ids, params, tenant=tenant)
         finished = False
         try:
             while not finished:
@@ -226,6 +231,19 @@ class Engine:
                 self.cancel(number)
                 self._undelivered = [event for event in self._undelivered if event.sequence_id != number]
 
+    @torch.inference_mode()
+    def score(self, ids: Ordered[int]) -> Tensor:
+        """Logits after each of `ids`, [tokens, vocabulary] in fp32: the engine's own arithmetic, as it samples by it.
+
+        Raises UserError for ids outside the vocabulary and texts that do not fit into what is free of the cache.
+        """
+        if not 1 <= len(ids) <= self._longest:
+            raise UserError(f"{len(ids)} token ids; this engine reads 1 to {self._longest}")
+        self._check_ids(ids)
+        with self._scheduler.borrowed(ids) as plan:
+            lines = self._runner.run(plan).lines_LY
+        return lines[:, : self.model.spec.vocab_size]
+
     def update_weights(self) -> None:
         """Take over the model's changed weights, and forget prefixes that the old ones computed.
 
@@ -235,7 +253,7 @@ class Engine:
         self._scheduler.epoch += 1
         self._scheduler.pool.forget()
 
-    def _submit(self, prompt_ids: Ordered[int], params: SamplingParams, n: int, loud: bool) -> list[int]:
+    def _submit(self, prompt_ids: Ordered[int], params: SamplingParams, n: int, tenant: str, loud: bool) -> list[int]:
         prompt = [int(i) for i in prompt_ids]
         self._check(prompt, params, n)
         group, now = next(self._groups), time.perf_counter()
@@ -246,7 +264,8 @@ class Engine:
             told = loud or bool(params.stop)
             stream = self._stream(thinks, params) if told else None
             seed = sample_seed(params.seed, i)
-            seq = Sequence(number, prompt, params, seed, group, thinks, bool(tags) and not thinks, stream, loud, now)
+            answers = bool(tags) and not thinks
+            seq = Sequence(number, prompt, params, seed, group, thinks, answers, stream, loud, now, tenant)
             seq.closed_at = -1 if thinks else 0
             seq.matcher = None if params.grammar is None else self._grammars.start(params.grammar)
             self._scheduler.waiting.append(seq)
@@ -260,14 +279,17 @@ class Engine:
             raise UserError(f"n is {n}; it must be at least 1")
         if not prompt:
             raise UserError("the prompt is empty; it needs at least one token")
-        vocabulary = self.model.spec.vocab_size
-        if min(prompt) < 0 or max(prompt) >= vocabulary:
-            raise UserError(f"the prompt has ids outside the vocabulary of {vocabulary}; encode it with this tokenizer")
+        self._check_ids(prompt)
         if len(prompt) + params.max_tokens > self._longest:
             raise UserError(
                 f"{len(prompt)} prompt tokens and max_tokens {params.max_tokens} exceed the {self._longest} that fit; "
                 "lower max_tokens, or raise cache_tokens if the model reaches further"
             )
+
+    def _check_ids(self, ids: Ordered[int]) -> None:
+        vocabulary = self.model.spec.vocab_size
+        if min(ids) < 0 or max(ids) >= vocabulary:
+            raise UserError(f"the prompt has ids outside the vocabulary of {vocabulary}; encode it with this tokenizer")
 
     def _busy(self) -> bool:
         return bool(self._scheduler.running or self._scheduler.waiting)

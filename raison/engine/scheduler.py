@@ -11,6 +11,9 @@ Not covered: priorities, fairness by user.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
+from collections.abc import Sequence as Ordered
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +21,7 @@ import numpy as np
 from raison.engine.cache import PagePool, prefix_keys
 from raison.engine.sequence import Sequence
 from raison.engine.slots import Ints, Slots, as_rows
+from raison.errors import UserError
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +105,27 @@ class Scheduler:
         self.pool.release(self.slots.blocks[slot, : self.slots.pages[slot]].tolist())
         self._empty.append(slot)
         return seq
+
+    @contextmanager
+    def borrowed(self, ids: Ordered[int]) -> Iterator[Plan]:
+        """A plan that computes a whole text in a slot of its own, and wants the logits of all its tokens.
+
+        Raises UserError where no slot or too few pages are free.
+        """
+        need = -(-len(ids) // self.page_size)
+        if not self._empty or self.pool.available < need + len(self.running):
+            raise UserError(f"{len(ids)} tokens do not fit beside what is running; wait, or raise cache_tokens")
+        slots, slot = self.slots, self._empty.pop()
+        pages = [page for page in (self.pool.take() for _ in range(need)) if page is not None]
+        slots.tokens[slot, : len(ids)] = ids
+        slots.blocks[slot, :need], slots.drafts[slot] = pages, len(ids) - 1
+        nobody, one = as_rows([]), as_rows([slot])
+        try:
+            yield Plan((), nobody, (), (Chunk(slot, 0, len(ids)),), one, one)
+        finally:
+            slots.drafts[slot] = 0
+            self.pool.release(pages)
+            self._empty.append(slot)
 
     def _lacking(self, one: bool) -> Ints:
         """Slots that lack exactly one token in the cache, or more, oldest first."""
@@ -186,7 +211,7 @@ class Scheduler:
         """Seat the first of the waiting, with the samples of the same prompt behind it; None when it must wait."""
         seq, slots = self.waiting[0], self.slots
         length = len(seq.prompt) + len(seq.generated)
-        seq.keys = prefix_keys(seq.prompt, self.page_size, self.epoch)
+        seq.keys = prefix_keys(seq.prompt, self.page_size, self.epoch, seq.tenant)
         found = self.pool.find(seq.keys[: (length - 1) // self.page_size])
         self.pool.share(found)
         need = -(-length // self.page_size) - len(found)

@@ -111,6 +111,8 @@ class Sequence:
     loud: bool
     """Its tokens are told as events; `generate` reads only the ends."""
     submitted: float
+    tenant: str = ""
+    """Whose prefixes it may find in the cache."""
     keys: Ordered[bytes] = ()
     """Names of the prompt's full pages."""
     cached: int | None = None

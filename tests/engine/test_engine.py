@@ -220,3 +220,22 @@ def test_requests_that_cannot_be_served() -> None:
 def test_settings_are_checked(field: str, value: object) -> None:
     with pytest.raises(UserError, match=f"^{field} is"):
         EngineSettings(**{field: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kernels", ["auto", "torch"])
+def test_scores_of_a_text_are_the_models_own(kernels: str) -> None:
+    engine = make_engine(kernels=kernels)
+    engine.submit(prompt(9, 1), params(3))
+    engine.step()
+    free, ids = engine.stats.pages_free, prompt(70, 4)
+    assert torch.allclose(engine.score(ids), small_model().score(ids), atol=1e-4)
+    assert engine.stats.pages_free == free and engine.stats.running == 1
+    with pytest.raises(UserError, match="1 to 1024"):
+        engine.score([])
+    with pytest.raises(UserError, match="outside the vocabulary"):
+        engine.score([5, 99999])
+    full = make_engine(kernels=kernels, max_batch=1)
+    full.submit(prompt(9, 1), params(3))
+    full.step()
+    with pytest.raises(UserError, match="do not fit beside"):
+        full.score(ids)

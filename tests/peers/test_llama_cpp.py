@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import raison
+from raison.bench.quality import PASSAGE, perplexity
 from raison.errors import UserError
 from raison.reasoner import Reasoner
 from raison.tasks.catalog import load_task
@@ -66,7 +67,6 @@ QUESTIONS = (
     "What is the opposite of hot?", "Describe the ocean in one sentence.", "What does DNA stand for?",
     "Give me a synonym of happy.", "How many legs has a spider?",
 )  # fmt: skip
-TEXT = Path(__file__).with_name("alice.txt").read_text(encoding="utf-8")
 """Lewis Carroll, 1865: about 700 tokens."""
 
 
@@ -89,16 +89,11 @@ def test_smollm2_from_its_file(smollm2: tuple[Path, Reasoner]) -> None:
     assert total > 10 * COUNT
 
 
-def perplexity(logits: torch.Tensor, ids: list[int]) -> float:
-    logp = logits[:-1].double().log_softmax(-1)
-    return float((-logp.gather(1, torch.tensor(ids[1:]).unsqueeze(1)).mean()).exp())
-
-
 @torch.no_grad()
 def test_perplexity_of_smollm2(smollm2: tuple[Path, Reasoner]) -> None:
     """llama.cpp rounds activations to 8 bits before 4-bit products, we do not: within 0.5 %."""
     path, ours = smollm2
-    ids = ours.tokenizer.encode(TEXT)
+    ids = ours.tokenizer.encode(PASSAGE)
     model = llama_cpp.Llama(str(path), n_ctx=1024, n_threads=2, verbose=False, logits_all=True)
     model.eval(ids)
     found = perplexity(torch.from_numpy(model.scores[: len(ids)].copy()), ids)

@@ -90,10 +90,17 @@ inline void full_block(const float* panel, const In* rows, int inputs, const Out
     for (int i = 0; i < MR; i++) out.template at<NV>(m + i, column, sums[i]);
 }
 
+// Asks for the lines of the panel that comes next while this one is computed with, so that memory and arithmetic overlap.
+template <int BYTES>
+inline void ask_ahead(const char* next) {
+    for (int at = 0; next && at < BYTES; at += 64) _mm_prefetch(next + at, _MM_HINT_T1);
+}
+
 template <int MR, int NV, class Out>
-inline void byte_block(const char* panel, const In* rows, int groups, const Out& out, int m, int column) {
+inline void byte_block(const char* panel, const In* rows, int groups, const Out& out, int m, int column, const char* next) {
     Vec sums[MR][NV] = {};
     for (int g = 0; g < groups; g++, panel += NV * BYTES_BLOCK) {
+        ask_ahead<NV * BYTES_BLOCK>(next ? next + (int64_t)g * NV * BYTES_BLOCK : nullptr);
         Ints acc[MR][NV];
         for (int i = 0; i < MR; i++)
             for (int n = 0; n < NV; n++) acc[i][n] = all_ints(rows[i].r.start[g]);
@@ -114,9 +121,10 @@ inline void byte_block(const char* panel, const In* rows, int groups, const Out&
 }
 
 template <int MR, int NV, class Out>
-inline void nibble_block(const char* panel, const In* rows, int groups, const Out& out, int m, int column) {
+inline void nibble_block(const char* panel, const In* rows, int groups, const Out& out, int m, int column, const char* next) {
     Vec sums[MR][NV] = {};
     for (int g = 0; g < groups; g++, panel += NV * NIBBLES_BLOCK) {
+        ask_ahead<NV * NIBBLES_BLOCK>(next ? next + (int64_t)g * NV * NIBBLES_BLOCK : nullptr);
         Ints acc[MR][NV] = {};
         for (int j = 0; j < QUADS / 2; j++) {
             Ints low[NV], high[NV];
@@ -145,29 +153,30 @@ inline void nibble_block(const char* panel, const In* rows, int groups, const Ou
 }
 
 template <int MR, int NV, class Out>
-inline void one_block(const Matrix& w, const In* rows, const Out& out, int m, int column) {
+inline void one_block(const Matrix& w, const In* rows, const Out& out, int m, int column, const char* next) {
     switch (w.format()) {
         case FULL: full_block<MR, NV>(w.full_panel(column), rows, w.inputs(), out, m, column); break;
         case BYTES:
-            if constexpr (NV <= PAIR) byte_block<MR, NV>(w.group_panel(column), rows, w.groups(), out, m, column);
+            if constexpr (NV <= PAIR) byte_block<MR, NV>(w.group_panel(column), rows, w.groups(), out, m, column, next);
             break;
         case NIBBLES:
-            if constexpr (NV <= PAIR) nibble_block<MR, NV>(w.group_panel(column), rows, w.groups(), out, m, column);
+            if constexpr (NV <= PAIR) nibble_block<MR, NV>(w.group_panel(column), rows, w.groups(), out, m, column, next);
     }
 }
 
 template <int NV, class Out>
-inline void blocks(const Matrix& w, const In* rows, int count, const Out& out, int column) {
+inline void blocks(const Matrix& w, const In* rows, int count, const Out& out, int column, const char* following) {
     const int parts = (count + ROW_BLOCK - 1) / ROW_BLOCK;
     for (int part = 0, m = 0; part < parts; part++) {
         const int size = count / parts + (part < count % parts);
+        const char* next = part == parts - 1 ? following : nullptr;
         switch (size) {
-            case 1: one_block<1, NV>(w, rows + m, out, m, column); break;
-            case 2: one_block<2, NV>(w, rows + m, out, m, column); break;
-            case 3: one_block<3, NV>(w, rows + m, out, m, column); break;
-            case 4: one_block<4, NV>(w, rows + m, out, m, column); break;
-            case 5: one_block<5, NV>(w, rows + m, out, m, column); break;
-            case 6: one_block<6, NV>(w, rows + m, out, m, column); break;
+            case 1: one_block<1, NV>(w, rows + m, out, m, column, next); break;
+            case 2: one_block<2, NV>(w, rows + m, out, m, column, next); break;
+            case 3: one_block<3, NV>(w, rows + m, out, m, column, next); break;
+            case 4: one_block<4, NV>(w, rows + m, out, m, column, next); break;
+            case 5: one_block<5, NV>(w, rows + m, out, m, column, next); break;
+            case 6: one_block<6, NV>(w, rows + m, out, m, column, next); break;
         }
         m += size;
     }
@@ -178,15 +187,17 @@ template <class Out>
 void product(const Matrix& w, const In* rows, int count, const Out& out, int index = 0, int parts = 1) {
     if (count == 0) return;
     const int width = w.panel_outputs(), panels = w.panels();
-    for (int panel = panels * index / parts; panel < panels * (index + 1) / parts; panel++) {
+    const int stop = panels * (index + 1) / parts;
+    for (int panel = panels * index / parts; panel < stop; panel++) {
         const int column = panel * width;
+        const char* next = panel + 1 < stop && w.format() != FULL ? w.group_panel(column + width) : nullptr;
         const int left = (w.outputs() - column) / LANES;
         switch (left < width / LANES ? left : width / LANES) {
-            case 1: blocks<1>(w, rows, count, out, column); break;
-            case 2: blocks<2>(w, rows, count, out, column); break;
+            case 1: blocks<1>(w, rows, count, out, column, next); break;
+            case 2: blocks<2>(w, rows, count, out, column, next); break;
 #if defined(__AVX512F__)
-            case 3: blocks<3>(w, rows, count, out, column); break;
-            case 4: blocks<4>(w, rows, count, out, column); break;
+            case 3: blocks<3>(w, rows, count, out, column, next); break;
+            case 4: blocks<4>(w, rows, count, out, column, next); break;
 #endif
         }
     }
