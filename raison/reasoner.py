@@ -19,7 +19,7 @@ from typing import Any, Literal, TypedDict
 import torch
 from torch import Tensor
 
-from raison.engine.engine import Engine, EngineSettings
+from raison.engine.engine import Engine, EngineSettings, Speculation
 from raison.engine.grammar import Grammar
 from raison.engine.kernels.native import Precision, known_width, library
 from raison.engine.runner import Dtype
@@ -47,7 +47,7 @@ def load(
     *,
     threads: int = 0,
     dtype: Dtype | Literal["auto"] = "auto",
-    speculation: Literal["none", "auto", "mtp", "lookup"] = "auto",
+    speculation: Speculation = "auto",
     progress: Callable[[int, int], None] | None = None,
 ) -> Reasoner:
     """A model: a folder of ours or of Hugging Face's, a .gguf file, `smollm2`, a name of the hub, or what is shipped.
@@ -58,8 +58,8 @@ def load(
         threads: threads for PyTorch in this whole process; 0 leaves them as they are.
         dtype: what the engine computes in: fp32, bf16, or weights of 8 or 4 bits (q8, q4); auto takes the width of the
             blocks of a GGUF file where native code reads them, else fp32. `logits` is always fp32.
-        speculation: where guesses of the next tokens come from; they save time and change no token, and auto leaves
-            them where they do not.
+        speculation: where guesses of the next tokens come from (EngineSettings); auto leaves them where they save no
+            time, and where they could change a token.
         progress: told of bytes of weights that are ready, and of all.
 
     Raises CheckpointError when the folder is missing or damaged, UserError for other arguments that make no sense.

@@ -192,7 +192,7 @@ def _prompts(loaded: LoadedModel, load: Load, streams: int) -> list[list[int]]:
 
 def _quality(makes: Mapping[str, Make], loaded: LoadedModel, note: Note) -> dict[str, float]:
     """Perplexity of each that tells its logits."""
-    ids = loaded.tokenizer.encode(PASSAGE)[:LONGEST]
+    ids = loaded.tokenizer.encode(PASSAGE)[: min(LONGEST, loaded.model.spec.max_position_embeddings)]
     found = {}
     for name, make in makes.items():
         runner = make(1)

@@ -11,10 +11,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Any, Literal
+from typing import Any
 
-from raison.engine.engine import Engine, EngineSettings
+from raison.engine.engine import Engine, EngineSettings, Speculation, native_width
 from raison.engine.sequence import SamplingParams
+from raison.errors import UserError
 from raison.reasoner import Reasoner
 from raison.tasks.catalog import load_task
 from raison.text.chat import prompt_ids
@@ -26,13 +27,12 @@ QUESTIONS = (
 )  # fmt: skip
 ANSWER = 128
 LEVEL = 2
-Source = Literal["none", "auto", "mtp", "lookup"]
 Note = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    source: Source
+    source: Speculation
     depth: int
 
     @property
@@ -54,8 +54,12 @@ def bench_guesses(
     reasoner: Reasoner, work: Work, depths: Sequence[int], note: Note = lambda text: None
 ) -> dict[str, Any]:
     """Figures by way: `rates` in tokens/s, `tokens_a_step`, `right` as a share of guesses, `gains` over none."""
+    if native_width(reasoner.model, reasoner.settings) is None:
+        raise UserError(
+            "guesses are measured in native code alone; raison doctor says why there is none for this model"
+        )
     prompts = [prompt_ids(reasoner.tokenizer, text, []) for text in _problems(reasoner, work.problems)]
-    sources: tuple[Source, ...] = ("mtp", "lookup") if reasoner.spec.num_nextn_predict_layers else ("lookup",)
+    sources: tuple[Speculation, ...] = ("mtp", "lookup") if reasoner.spec.num_nextn_predict_layers else ("lookup",)
     ways = [Way("none", 1), *(Way(s, d) for s in sources for d in depths), Way("auto", max(depths))]
     engines = {way: _engine(reasoner, way, work.streams) for way in ways}
     seconds: dict[Way, list[float]] = {way: [] for way in ways}
@@ -79,7 +83,7 @@ def bench_guesses(
     return {
         "streams": work.streams, "problems": work.problems, "temperature": work.temperature,
         "rates": {way.name: mean[way] / took[way] for way in ways},
-        "tokens_a_step": {way.name: tokens[way] / stats[way].steps / work.streams for way in ways},
+        "tokens_a_step": {w.name: s.tokens_sampled / (s.tokens_sampled - s.guesses_right) for w, s in stats.items()},
         "right": {w.name: s.guesses_right / s.tokens_guessed for w, s in stats.items() if s.tokens_guessed},
         "gains": {way.name: took[ways[0]] / took[way] for way in ways[1:]},
     }  # fmt: skip
@@ -95,11 +99,14 @@ def _engine(reasoner: Reasoner, way: Way, streams: int) -> Engine:
 
 def _answers(engine: Engine, prompts: Sequence[Sequence[int]], work: Work, turn: int) -> list[tuple[int, ...]]:
     """What is said to each prompt, so many at once, with seeds of the turn."""
+    most = ANSWER if engine.tokenizer.think_close is None else SamplingParams().max_tokens
     found = []
     for start in range(0, len(prompts), work.streams):
         some = prompts[start : start + work.streams]
         asked = [
-            SamplingParams(temperature=work.temperature, answer_tokens=ANSWER, seed=1000 * turn + start + i)
+            SamplingParams(
+                temperature=work.temperature, max_tokens=most, answer_tokens=ANSWER, seed=1000 * turn + start + i
+            )
             for i in range(len(some))
         ]
         found += [group[0].token_ids for group in engine.generate(some, asked)]

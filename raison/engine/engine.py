@@ -1,4 +1,4 @@
-"""The engine: prompts in, completions out. A step is three verbs: schedule, run, postprocess.
+"""The engine: prompts in, completions out. A step is four verbs: schedule, run, postprocess, and guess where that pays.
 
 Native code computes the steps where it can (fp32 models that fit packed), PyTorch the others; what either copied of
 the weights `update_weights` refreshes. Decides nothing by itself but two things a model cannot: it writes `</think>`
@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Ordered
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -37,7 +37,7 @@ from raison.records import Completion, FinishReason
 from raison.text.reasoning import Piece, ReasoningStream
 from raison.text.tokenizer import Tokenizer
 
-SPECULATION = ("none", "auto", "mtp", "lookup")
+Speculation = Literal["none", "auto", "mtp", "lookup"]
 REASONS: dict[int, FinishReason] = {STOP: "stop", LENGTH: "length"}
 
 
@@ -54,7 +54,7 @@ class EngineSettings:
     """fp32, bf16, or weights of 8 or 4 bits (q8, q4: groups of 32, activations rounded to 8 bits)."""
     kernels: Literal["auto", "torch"] = "auto"
     """auto: native code where it serves (kernels/native.py says where), else PyTorch."""
-    speculation: Literal["none", "auto", "mtp", "lookup"] = "none"
+    speculation: Speculation = "none"
     """Where guesses of the next tokens come from. auto: the MTP module where there is one, else what stood before, only
     while it pays, and only in native code: there tokens are the same in all four, to the last bit. PyTorch rounds
     differently for other shapes.
@@ -72,8 +72,9 @@ class EngineSettings:
             raise UserError(f'dtype is "{self.dtype}"; it must be one of: {", ".join(DTYPES)}')
         if self.kernels not in ("auto", "torch"):
             raise UserError(f'kernels is "{self.kernels}"; it must be "auto" or "torch"')
-        if self.speculation not in SPECULATION:
-            raise UserError(f'speculation is "{self.speculation}"; it must be one of: {", ".join(SPECULATION)}')
+        if self.speculation not in get_args(Speculation):
+            known = ", ".join(get_args(Speculation))
+            raise UserError(f'speculation is "{self.speculation}"; it must be one of: {known}')
 
 
 def native_width(model: Transformer, settings: EngineSettings) -> Precision | None:
@@ -318,11 +319,11 @@ class Engine:
         logits = self._runner.run(plan)
         self._steps += 1
         told = self._postprocess(plan, logits)
-        if self._guesses is not None and len(plan.samples):
+        if self._guesses is not None:
             guessing = self._worth is None or self._worth.pays(len(plan.samples))
             if guessing:
                 self._guess(self._guesses, plan.samples, logits)
-            if self._worth is not None and not plan.chunks:
+            if self._worth is not None and len(plan.samples) and not plan.chunks:
                 seconds = time.perf_counter() - begun
                 self._worth.learn(len(plan.samples), guessing, seconds, self._sampled - sampled)
         return told

@@ -172,7 +172,7 @@ class Runner:
             lasts = span.lasts()
             logits, after_ND = self._predict(span, ids_N, before_ND)
             weights = scaled(logits, wanted.temperatures_S[going]).softmax(-1)
-            drawn = look_up(weights, torch.from_numpy(uniforms_S[going])).numpy()
+            drawn = look_up(weights, torch.from_numpy(uniforms_S[going])).clamp(max=logits.shape[1] - 1).numpy()
             tokens_KS[ahead, going] = np.where(wanted.temperatures_S[going] > 0, drawn, logits.argmax(-1).numpy())
             on = (wanted.most_S[going] > ahead + 1).nonzero()[0]
             if not len(on):

@@ -113,7 +113,7 @@ class Scheduler:
         Raises UserError where no slot or too few pages are free.
         """
         need = -(-len(ids) // self.page_size)
-        if not self._empty or self.pool.available < need + len(self.running):
+        if not self._empty or self.pool.available < need:
             raise UserError(f"{len(ids)} tokens do not fit beside what is running; wait, or raise cache_tokens")
         slots, slot = self.slots, self._empty.pop()
         pages = [page for page in (self.pool.take() for _ in range(need)) if page is not None]

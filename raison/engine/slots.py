@@ -106,7 +106,7 @@ class Slots:
         return agreed
 
     def reach(self, rows: Ints, tokens_RK: Ints, agreed: Ints) -> Ints:
-        """How many of the tokens a row takes: one more than were guessed, but none beyond what ends or closes."""
+        """How many of the tokens a row takes: one more than were guessed right, but none beyond what ends or closes."""
         if tokens_RK.shape[1] == 1:
             return np.ones(len(rows), np.int64)
         generated = self.length[rows] - self.prompt_length[rows]
@@ -151,8 +151,8 @@ class Slots:
 
     def _stops(self, tokens: Ints) -> NDArray[np.bool_]:
         """Whether each token ends an answer."""
-        ends: NDArray[np.bool_] = tokens == self.stops[0]
-        for stop in self.stops[1:]:
+        ends = np.zeros(tokens.shape, np.bool_)
+        for stop in self.stops:
             ends |= tokens == stop
         return ends
 

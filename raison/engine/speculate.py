@@ -2,9 +2,10 @@
 
 A guess changes nothing but time. The engine draws every token from the model's own distribution with the noise that
 belongs to its place (sampler.py), and goes on within the step only while what it drew is what was guessed: the tokens
-of a request are the same with guesses and without. For a guess that is certain of itself that is the acceptance rule of
-speculative sampling (Leviathan et al. 2023; Chen et al. 2023), p(guess). Guesses of the MTP module are drawn with the
-noise of the place they are for, so that two distributions that agree mostly draw the same.
+of a request are the same with guesses and without, to the last bit in native code, up to rounding in PyTorch. For a
+guess that is certain of itself that is the acceptance rule of speculative sampling (Leviathan et al. 2023; Chen et al.
+2023), p(guess). Guesses of the MTP module are drawn with the noise of the place they are for, so that two distributions
+that agree mostly draw the same.
 
 `Worth` measures whether it saves time, and the engine leaves it where it does not. Two sources. `Predictor`: the first
 MTP module (DeepSeek-V3 report, section 2.2), which goes on from the model's last states, and further from its own.
@@ -75,7 +76,9 @@ def continuation(tokens: Ints, most: int) -> Ints:
 class Predictor:
     """Keeps the module's cache in step with the model's: every token that both states and successor are known of.
 
-    Samples of one prompt share pages; where that would have two of them write to one place, nothing is guessed yet.
+    Samples of one prompt share its pages. The prompt's last place, whose successor is each sample's own, is left out
+    where they do: all of them have that one gap. A prefix that is found in the cache has the entries that were made for
+    it, gaps included. Gaps make guesses a little worse, and nothing else.
     """
 
     slots: Slots
@@ -124,11 +127,11 @@ class Predictor:
 class Worth:
     """Whether guessing pays: seconds a token with it and without, by powers of two of the batch, tried in turn.
 
-    While the engine does not guess it does not feed the module either, whose cache then has a gap; sequences that begin
-    later have none.
+    While the engine does not guess it does not feed the module either, whose cache then has a gap.
     """
 
     def __init__(self) -> None:
+        self._last: bool | None = None
         self._steps: dict[int, int] = {}
         self._cost: dict[tuple[int, bool], float] = {}
 
@@ -141,8 +144,12 @@ class Worth:
         return self._cost.get((size, True), 0.0) <= self._cost.get((size, False), 0.0)
 
     def learn(self, rows: int, guessing: bool, seconds: float, tokens: int) -> None:
+        """One step. The first after a change is not counted: it checks the other way's guesses."""
         size = rows.bit_length()
         self._steps[size] = self._steps.get(size, 0) + 1
+        changed, self._last = guessing != self._last, guessing
+        if changed:
+            return
         cost = seconds / tokens
         before = self._cost.get((size, guessing), cost)
         self._cost[size, guessing] = MEMORY * before + (1 - MEMORY) * cost

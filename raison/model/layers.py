@@ -58,7 +58,7 @@ class Linear(nn.Module):
     @torch.no_grad()
     def fold(self) -> None:
         """Make the adapter, if there is one, part of the weight, which is then packed no more."""
-        if self.lora is None:
+        if self.lora is None and self.packed is None:
             return
         merged = self.matrix(self.weight.dtype)
         if self.packed is None:

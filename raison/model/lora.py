@@ -53,10 +53,12 @@ def projections(model: Transformer) -> dict[str, tuple[int, ...]]:
 def merge(model: Transformer) -> None:
     """Fold the adapters into the weights, in place, and remove them. The whole model can be trained again.
 
-    Packed matrices that have an adapter are expanded for good; the others stay packed.
+    What was packed is expanded for good.
     """
-    for _, owner in list(_projections(model)):
-        owner.fold()
+    for module in model.modules():
+        if isinstance(module, Linear | Experts):
+            module.fold()
+    model.unpack()
     for parameter in model.parameters():
         parameter.requires_grad_(parameter.numel() > 0)
 

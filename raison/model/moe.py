@@ -214,7 +214,7 @@ class Experts(nn.Module):
     @torch.no_grad()
     def fold(self) -> None:
         """Make the adapters, if there are any, part of the weights, which are then packed no more."""
-        if not self.lora:
+        if not self.lora and not self.packed:
             return
         gate_up, down = self.matrices(self.down_proj.dtype)
         if self.packed:

@@ -104,6 +104,13 @@ class Transformer(nn.Module):
         self.embed_tokens = nn.Parameter(torch.empty(0), requires_grad=False)
         self.lm_head = None if self.lm_head is None else nn.Parameter(torch.empty(0), requires_grad=False)
 
+    def unpack(self) -> None:
+        """Make embedding and head parameters again, where they are not."""
+        if self.packed is not None:
+            self.embed_tokens = nn.Parameter(self.embedding)
+            self.lm_head = None if self.lm_head is None else nn.Parameter(self.head)
+            self.packed = None
+
     def embed(self, ids_N: Tensor, dtype: torch.dtype | None = None) -> Tensor:
         if self.packed is not None:
             return rows_at(self.packed.embedding, ids_N, dtype or self.embed_tokens.dtype)

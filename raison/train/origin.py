@@ -22,6 +22,7 @@ from raison.model.transformer import Transformer, initialise
 from raison.text.tokenizer import Tokenizer
 from raison.weights import folder as model_folder
 from raison.weights import peft, source
+from raison.weights.export import rotate_halves_of
 from raison.weights.opened import LoadedModel
 
 MODEL, ADAPTER = "model", "adapter"
@@ -88,14 +89,19 @@ class Origin:
             )
 
     def _load(self) -> LoadedModel:
-        """Every time anew: a model is trained in place. What all weights of are trained is never packed."""
+        """Every time anew: a model is trained in place. What all weights of are trained is never packed.
+
+        Rows stand in the order of published checkpoints, so that the model and its adapters can be saved as such.
+        """
         name = str(self._recipe.model)
         if not source.locate(name).exists():
             raise UserError(
                 f'model is "{name}", and there is no such folder or file, nor a preset of that name: '
                 f"{nearest(name, PRESETS)}"
             )
-        return source.load(name, packed=None if self._recipe.lora else False)
+        loaded = source.load(name, packed=None if self._recipe.lora else False)
+        rotate_halves_of(loaded.model)
+        return loaded
 
     def _place(self, stage: str) -> Path:
         return self._folder / "stages" / stage

@@ -44,7 +44,10 @@ def export(loaded: LoadedModel, out: Path, to: Literal["hf", "gguf"], quant: Qua
 
 @torch.no_grad()
 def rotate_halves_of(model: Transformer) -> None:
-    """Reorder a grouped-query model that rotates neighbours, in place, so that it rotates halves."""
+    """Reorder a grouped-query model that rotates neighbours, in place, so that it rotates halves as published ones do.
+
+    The two projections whose rows move are packed no more.
+    """
     spec = model.spec
     if spec.is_latent or not spec.rope_interleave:
         return
@@ -57,7 +60,8 @@ def rotate_halves_of(model: Transformer) -> None:
 
 
 def _to_halves(projection: Linear, head: int) -> None:
-    assert projection.packed is None, "packed weights are not reordered; load expanded"
+    assert projection.lora is None, "an adapter's rows would stay where they are"
+    projection.fold()
     for tensor in (projection.weight, projection.bias):
         if tensor is not None:
             tensor.copy_(tensor.unflatten(0, (-1, head // 2, 2)).transpose(1, 2).flatten(0, 2).clone())

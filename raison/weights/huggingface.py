@@ -21,7 +21,7 @@ from raison.model.layers import Linear
 from raison.model.lora import adapters
 from raison.model.memory import materialise
 from raison.model.moe import PARTS, Experts, PackedExpert
-from raison.model.packed import PackedMatrix, Scratch
+from raison.model.packed import PackedMatrix, Scratch, packed_parts
 from raison.model.spec import ModelSpec
 from raison.model.transformer import PackedTables, Transformer
 
@@ -47,6 +47,7 @@ def named_views(model: Transformer) -> Iterator[tuple[str, Tensor]]:
 
 def export_tensors(model: Transformer, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
     """The checkpoint of `model`, cast to `dtype`; only the router's bias stays fp32, as a rounded one picks others."""
+    assert not packed_parts(model), "packed weights are not written; load expanded, or merge"
     return {name: t.to(t.dtype if name.endswith(ROUTER_BIAS) else dtype or t.dtype) for name, t in named_views(model)}
 
 

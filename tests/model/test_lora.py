@@ -17,7 +17,7 @@ from raison.model.layers import Linear
 from raison.model.lora import adapters, attach, merge
 from raison.model.moe import PARTS, Experts, PackedExpert
 from raison.model.packed import Mapped, Scratch
-from raison.model.transformer import Transformer
+from raison.model.transformer import PackedTables, Transformer
 from raison.weights.huggingface import export_tensors
 from tests.engine.small import SPEC, TOKENIZER, params, prompt
 from tests.shapes import FAMILY_SHAPES, SHAPES, absorbed_logits, random_ids, random_model
@@ -44,9 +44,11 @@ def adapted(shape: str, targets: tuple[str, ...] = ()) -> Transformer:
 
 
 def pack(model: Transformer) -> Transformer:
-    """Every matrix of the blocks packed, as a load of a model too large for memory leaves them."""
+    """Every matrix packed, as a load of a model too large for memory leaves them."""
     scratch = Scratch()
-    for module in model.layers.modules():
+    embedding, head = (Mapped(table.detach().clone()) for table in (model.embed_tokens, model.head))
+    model.pack(PackedTables(embedding, embedding if model.lm_head is None else head, scratch))
+    for module in model.modules():
         if isinstance(module, Linear):
             module.pack(Mapped(module.weight.detach().clone()), scratch)
         elif isinstance(module, Experts):
@@ -54,6 +56,10 @@ def pack(model: Transformer) -> Transformer:
             halves = [(*gate.chunk(2), down) for gate, down in zip(gates, downs, strict=True)]
             module.pack([PackedExpert(*map(Mapped, three)) for three in halves], scratch)
     return model
+
+
+def random_packed(shape: str) -> Transformer:
+    return pack(random_model(ALL[shape]))
 
 
 def loss(model: Transformer) -> Tensor:
@@ -103,8 +109,12 @@ def test_a_packed_base_computes_and_learns_the_same(shape: str) -> None:
             torch.testing.assert_close(two.grad, one.grad, rtol=1e-3, atol=1e-4, msg=name)
     with torch.no_grad():
         assert (absorbed_logits(packed, IDS, (25, 15)) - plain.score(IDS)).abs().max() < 1e-4
+        with pytest.raises(AssertionError, match="packed"):
+            export_tensors(random_packed(shape))
         merge(packed)
         assert (packed.score(IDS) - plain.score(IDS)).abs().max() < 1e-4
+        assert dict(packed.named_parameters()).keys() == dict(random_model(ALL[shape]).named_parameters()).keys()
+        assert all(tensor.numel() for tensor in export_tensors(packed).values())
 
 
 @pytest.mark.parametrize("shape", ["groups", "two_shared_experts", "v2", "qwen2", "qwen3_moe"])

@@ -26,7 +26,8 @@ from raison.train.loop import Stopped, StopRequest
 from raison.train.origin import Origin
 from raison.train.recipe import run_recipe
 from raison.train.rollout import read_rollouts
-from raison.weights import folder, peft
+from raison.weights import folder, peft, source
+from raison.weights.export import export
 from tests.shapes import FAMILY_SHAPES, random_ids, random_model
 from tests.train.runs import ADAMW, Watcher
 
@@ -206,6 +207,25 @@ def test_full_fine_tuning_moves_every_weight(tmp_path: Path) -> None:
     before, after = folder.load(base).model.state_dict(), folder.load(tmp_path / "run/model").model.state_dict()
     assert all(not torch.equal(before[name], after[name]) for name in before)
     assert not (tmp_path / "run/adapter").exists()
+
+
+@pytest.mark.parametrize("lora", [LORA, None])
+def test_a_base_from_a_gguf_file_ends_as_a_published_model(tmp_path: Path, lora: dict[str, Any] | None) -> None:
+    """llama.cpp's order of query and key rows is not that of checkpoints, nor of PEFT's adapters."""
+    pytest.importorskip("gguf", reason="the gguf package is not installed")
+    base = base_of(tmp_path, FOREIGN)
+    export(source.load(base), tmp_path / "base.gguf", "gguf", "F32", "base")
+    recipe = recipe_of(tmp_path, lora, model=str(tmp_path / "base.gguf"))
+    run_recipe(recipe, tmp_path / "run", watch=Watcher())
+    again, ids = recipe_of(tmp_path, lora), random_ids(30, OURS.size)
+    run_recipe(again, tmp_path / "other", watch=Watcher())
+    with torch.no_grad():
+        ends = [folder.load(tmp_path / run / "model").model.score(ids) for run in ("run", "other")]
+        assert (ends[0] - ends[1]).abs().max() < 1e-3
+        if lora is not None:
+            published = folder.load(base).model
+            peft.load(tmp_path / "run/adapter", published)
+            assert (published.score(ids) - ends[0]).abs().max() < 1e-4
 
 
 def test_another_checkpoint_is_refused(foreign: tuple[Path, Watcher]) -> None:

@@ -13,7 +13,6 @@ struct Guess {
     Step first;                 // `outputs` number the stretches; `states` has room for every row
     int64_t width;              // of a state
     const int64_t* most;        // [stretches]: guesses wanted
-    int64_t deepest;            // the largest of them
     const float* temperatures;  // [stretches]
     const double* uniforms;     // [deepest, stretches]
     int64_t* tokens;            // [deepest, stretches], out
@@ -40,7 +39,8 @@ class Guesser {
   private:
     void draw(const Model& model, const Guess& g, int64_t ahead) {
         const int count = (int)stretch_.size();
-        temperature_.resize(count), uniform_.resize(count), token_.resize(count), logprob_.resize(count);
+        temperature_.resize(count), uniform_.resize(count), logprob_.resize(count);
+        token_.assign(count, 0);  // stays where the logits are not finite
         for (int i = 0; i < count; i++) {
             temperature_[i] = g.temperatures[stretch_[i]];
             uniform_[i] = g.uniforms[ahead * g.first.segments + stretch_[i]];

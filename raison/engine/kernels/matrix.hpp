@@ -1,11 +1,13 @@
 // Weight matrices packed for the product that reads them: fp32 panels, or groups of 32 inputs in 8 or 4 bits.
 //
 // fp32: a matrix [F outputs, K inputs] is cut into panels of PANEL outputs, each stored [K][outputs].
-// 8 and 4 bits: panels of two vectors of outputs; for each group of 32 inputs and each vector a block of scales and then
-// quads, four consecutive inputs of every output beside each other, as the dot products of bytes want them:
-//     bytes     [LANES] d in fp32, [8 quads][LANES][4] of w + 128;                            value d w
-//     nibbles   [LANES] d, [LANES] m in fp16, [4][LANES][4], quad j low and quad j + 4 high;  value d u + m
-// GGUF's Q8_0, Q4_0 (m = -8 d) and Q4_1 go over without a change of value; other weights are rounded here.
+// 8 and 4 bits: panels of two vectors of outputs; for each group of 32 inputs the heads of both vectors, which hold scales,
+// and then both bodies of quads, four consecutive inputs of every output beside each other, as the dot products of bytes
+// want them:
+//     BYTES     [LANES] d in fp32;             [8 quads][LANES][4] of w + 128                   value d w
+//     NIBBLES   [LANES] d, [LANES] m in fp16;  [4][LANES][4], quad j low and quad j + 4 high    value d u + m
+//     CENTRED   [LANES] d in fp16;             the same                                         value d (u - 8)
+// GGUF's Q8_0, Q4_1 and Q4_0 go over without a change of value; other weights are rounded here.
 #pragma once
 
 #include <cmath>
@@ -19,15 +21,15 @@
 namespace raison {
 
 enum Kind : int32_t { F32 = 0, Q4_0 = 2, Q4_1 = 3, Q8_0 = 8 };  // ggml's numbers
-enum Format : int32_t { FULL = 0, NIBBLES = 4, BYTES = 8 };
+enum Format : int32_t { FULL = 0, CENTRED = 3, NIBBLES = 4, BYTES = 8 };
 
 constexpr int PANEL = PANEL_VECTORS * LANES;
 constexpr int GROUP = 32, QUADS = GROUP / 4;
 constexpr int PAIR = 2;  // vectors of a panel of 8 or 4 bits
-constexpr int BYTES_HEAD = LANES * 4, BYTES_BLOCK = BYTES_HEAD + LANES * GROUP;
-constexpr int NIBBLES_HEAD = LANES * 4, NIBBLES_BLOCK = NIBBLES_HEAD + LANES * GROUP / 2;
 
-inline int block_bytes(Format format) { return format == BYTES ? BYTES_BLOCK : NIBBLES_BLOCK; }
+constexpr int head_bytes(Format format) { return format == CENTRED ? LANES * 2 : LANES * 4; }
+constexpr int body_bytes(Format format) { return format == BYTES ? LANES * GROUP : LANES * GROUP / 2; }
+constexpr int block_bytes(Format format) { return head_bytes(format) + body_bytes(format); }
 inline int row_bytes(Kind kind, int inputs) {
     return kind == F32 ? inputs * 4 : inputs / GROUP * (kind == Q4_0 ? 18 : kind == Q4_1 ? 20 : 34);
 }
@@ -87,7 +89,8 @@ inline void read_group(const Row& row, int group, int inputs, float* out) {
 class Matrix {
   public:
     // The room comes from `arena`, once: a matrix that is packed again has its old size.
-    void pack(const std::vector<Row>& rows, int inputs, Format format, int threads, Arena& arena) {
+    void pack(const std::vector<Row>& rows, int inputs, Format wanted, int threads, Arena& arena) {
+        const Format format = wanted == NIBBLES && centred(rows) ? CENTRED : wanted;
         inputs_ = inputs, format_ = format;
         outputs_ = padded((int)rows.size());
         groups_ = (inputs + GROUP - 1) / GROUP;
@@ -116,6 +119,12 @@ class Matrix {
     }
 
   private:
+    static bool centred(const std::vector<Row>& rows) {
+        for (const Row& row : rows)
+            if (row.first && row.kind != Q4_0) return false;
+        return true;
+    }
+
     void pack_full(const std::vector<Row>& rows, int start) {
         const int width = outputs_ - start < PANEL ? outputs_ - start : PANEL;
         float* panel = (float*)data_ + (size_t)start * inputs_;
@@ -131,20 +140,22 @@ class Matrix {
 
     // One vector of outputs from `at` on, of the panel that begins at `start`.
     void pack_groups(const std::vector<Row>& rows, int start, int at) {
-        const int vectors = outputs_ - start < PAIR * LANES ? 1 : PAIR, bytes = block_bytes(format_);
-        char* panel = data_ + (size_t)(start / LANES) * groups_ * bytes;
+        const int vectors = outputs_ - start < PAIR * LANES ? 1 : PAIR, v = (at - start) / LANES;
+        char* panel = data_ + (size_t)(start / LANES) * groups_ * block_bytes(format_);
         for (int g = 0; g < groups_; g++) {
-            char* block = panel + ((size_t)g * vectors + (at - start) / LANES) * bytes;
+            char* group = panel + (size_t)g * vectors * block_bytes(format_);
+            char* head = group + v * head_bytes(format_);
+            char* body = group + vectors * head_bytes(format_) + v * body_bytes(format_);
             for (int j = 0; j < LANES; j++) {
                 const Row row = at + j < (int)rows.size() ? rows[at + j] : Row{};
-                if (format_ == BYTES) bytes_of(row, g, block, j);
-                else nibbles_of(row, g, block, j);
+                if (format_ == BYTES) bytes_of(row, g, j, head, body);
+                else nibbles_of(row, g, j, head, body);
             }
         }
     }
 
     // The group's bytes stand in a file in the order in which its quads do here.
-    void bytes_of(const Row& row, int g, char* block, int j) {
+    void bytes_of(const Row& row, int g, int j, char* head, char* body) {
         float d = 0;
         int8_t w[GROUP] = {};
         if (row.first && row.kind == Q8_0) {
@@ -160,16 +171,16 @@ class Matrix {
             for (int k = 0; k < GROUP; k += LANES) round_bytes(load(values + k), inverse, w + k);
             d = top / 127;
         }
-        std::memcpy(block + j * 4, &d, 4);
+        std::memcpy(head + j * 4, &d, 4);
         for (int quad = 0; quad < QUADS; quad++) {
             uint32_t four;
             std::memcpy(&four, w + quad * 4, 4);
             four ^= 0x80808080;  // 128 added to each
-            std::memcpy(block + BYTES_HEAD + quad * LANES * 4 + j * 4, &four, 4);
+            std::memcpy(body + quad * LANES * 4 + j * 4, &four, 4);
         }
     }
 
-    void nibbles_of(const Row& row, int g, char* block, int j) {
+    void nibbles_of(const Row& row, int g, int j, char* head, char* body) {
         uint8_t pairs[GROUP / 2] = {};
         uint16_t d = 0, m = 0;
         if (row.first && (row.kind == Q4_0 || row.kind == Q4_1)) {
@@ -190,10 +201,9 @@ class Matrix {
                 pairs[k % 16] |= (uint8_t)(q < 0 ? 0 : q > 15 ? 15 : q) << (k < 16 ? 0 : 4);
             }
         }
-        std::memcpy(block + j * 2, &d, 2);
-        std::memcpy(block + LANES * 2 + j * 2, &m, 2);
-        for (int quad = 0; quad < QUADS / 2; quad++)
-            std::memcpy(block + NIBBLES_HEAD + quad * LANES * 4 + j * 4, pairs + quad * 4, 4);
+        std::memcpy(head + j * 2, &d, 2);
+        if (format_ == NIBBLES) std::memcpy(head + LANES * 2 + j * 2, &m, 2);
+        for (int quad = 0; quad < QUADS / 2; quad++) std::memcpy(body + quad * LANES * 4 + j * 4, pairs + quad * 4, 4);
     }
 
     int inputs_ = 0, outputs_ = 0, groups_ = 0;

@@ -88,9 +88,7 @@ class _Guess(ctypes.Structure):
     _fields_ = (
         ("first", _Step),
         *_fields(ctypes.c_int64, "width"),
-        *_fields(POINTER, "most"),
-        *_fields(ctypes.c_int64, "deepest"),
-        *_fields(POINTER, "temperatures uniforms tokens"),
+        *_fields(POINTER, "most temperatures uniforms tokens"),
     )
 
 
@@ -205,7 +203,7 @@ def _block(block: nn.Module, raw: bool) -> Iterator[Source]:
 
 
 def _tables(model: Transformer) -> tuple[Source, Source]:
-    """Embedding and head. Packed ones imply `raw`, as `why_not` has it."""
+    """Embedding and head, as blocks where they are packed so."""
     if model.packed is None:
         return model.embed_tokens, model.head
     matrices = model.packed.embedding, model.packed.head
@@ -375,7 +373,7 @@ class NativeStep:
 
 
 class NativePredictor(NativeStep):
-    """The first MTP module, always in 8 bits: a guess need not be exact, and costs a quarter of the bytes."""
+    """The first MTP module, always in 8 bits: a guess need not be exact."""
 
     def __init__(self, model: Transformer, longest: int) -> None:
         first = model.spec.num_hidden_layers
@@ -399,7 +397,7 @@ class NativePredictor(NativeStep):
         tokens_KS = np.zeros((depth, stretches), np.int64)
         first = self._step(rows, blocks, cache_ZGPW, logits, before_ND, states_ND)
         order = _Guess(
-            first, before_ND.shape[1], _at(wanted.most_S), depth, _at(wanted.temperatures_S), _at(wanted.uniforms_KS),
+            first, before_ND.shape[1], _at(wanted.most_S), _at(wanted.temperatures_S), _at(wanted.uniforms_KS),
             _at(tokens_KS),
         )  # fmt: skip
         self._library.raison_guess(self._handle, ctypes.byref(order))

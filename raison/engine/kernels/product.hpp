@@ -90,46 +90,49 @@ inline void full_block(const float* panel, const In* rows, int inputs, const Out
     for (int i = 0; i < MR; i++) out.template at<NV>(m + i, column, sums[i]);
 }
 
-// Asks for the lines of the panel that comes next while this one is computed with, so that memory and arithmetic overlap.
+// Asks for the lines of a group of the panel that comes next, so that memory and arithmetic overlap.
 template <int BYTES>
 inline void ask_ahead(const char* next) {
-    for (int at = 0; next && at < BYTES; at += 64) _mm_prefetch(next + at, _MM_HINT_T1);
+    for (int at = 0; at < BYTES; at += 64) _mm_prefetch(next + at, _MM_HINT_T1);
 }
 
 template <int MR, int NV, class Out>
-inline void byte_block(const char* panel, const In* rows, int groups, const Out& out, int m, int column, const char* next) {
+inline void byte_block(const char* panel, const In* rows, int groups, const Out& out, int m, int column, int64_t ahead) {
+    constexpr int SIZE = NV * block_bytes(BYTES), BODIES = NV * head_bytes(BYTES);
     Vec sums[MR][NV] = {};
-    for (int g = 0; g < groups; g++, panel += NV * BYTES_BLOCK) {
-        ask_ahead<NV * BYTES_BLOCK>(next ? next + (int64_t)g * NV * BYTES_BLOCK : nullptr);
+    for (int g = 0; g < groups; g++, panel += SIZE) {
+        if (ahead) ask_ahead<SIZE>(panel + ahead);
         Ints acc[MR][NV];
         for (int i = 0; i < MR; i++)
             for (int n = 0; n < NV; n++) acc[i][n] = all_ints(rows[i].r.start[g]);
         for (int j = 0; j < QUADS; j++) {
             Ints w[NV];
-            for (int n = 0; n < NV; n++) w[n] = load_ints(panel + n * BYTES_BLOCK + BYTES_HEAD + j * LANES * 4);
+            for (int n = 0; n < NV; n++) w[n] = load_ints(panel + BODIES + n * body_bytes(BYTES) + j * LANES * 4);
             for (int i = 0; i < MR; i++) {
                 const Ints x = quad_at(rows[i].r.q + g * GROUP + j * 4);
                 for (int n = 0; n < NV; n++) acc[i][n] = dot_bytes(acc[i][n], w[n], x);
             }
         }
         for (int n = 0; n < NV; n++) {
-            const Vec d = load((const float*)(panel + n * BYTES_BLOCK));
+            const Vec d = load((const float*)(panel + n * head_bytes(BYTES)));
             for (int i = 0; i < MR; i++) sums[i][n] = fused(to_floats(acc[i][n]), d * rows[i].r.scale[g], sums[i][n]);
         }
     }
     for (int i = 0; i < MR; i++) out.template at<NV>(m + i, column, sums[i]);
 }
 
-template <int MR, int NV, class Out>
-inline void nibble_block(const char* panel, const In* rows, int groups, const Out& out, int m, int column, const char* next) {
+template <Format FORMAT, int MR, int NV, class Out>
+inline void nibble_block(const char* panel, const In* rows, int groups, const Out& out, int m, int column,
+                         int64_t ahead) {
+    constexpr int SIZE = NV * block_bytes(FORMAT), BODIES = NV * head_bytes(FORMAT);
     Vec sums[MR][NV] = {};
-    for (int g = 0; g < groups; g++, panel += NV * NIBBLES_BLOCK) {
-        ask_ahead<NV * NIBBLES_BLOCK>(next ? next + (int64_t)g * NV * NIBBLES_BLOCK : nullptr);
+    for (int g = 0; g < groups; g++, panel += SIZE) {
+        if (ahead) ask_ahead<SIZE>(panel + ahead);
         Ints acc[MR][NV] = {};
         for (int j = 0; j < QUADS / 2; j++) {
             Ints low[NV], high[NV];
             for (int n = 0; n < NV; n++) {
-                const Ints w = load_ints(panel + n * NIBBLES_BLOCK + NIBBLES_HEAD + j * LANES * 4);
+                const Ints w = load_ints(panel + BODIES + n * body_bytes(FORMAT) + j * LANES * 4);
                 low[n] = low_nibbles(w), high[n] = high_nibbles(w);
             }
             for (int i = 0; i < MR; i++) {
@@ -142,7 +145,8 @@ inline void nibble_block(const char* panel, const In* rows, int groups, const Ou
             }
         }
         for (int n = 0; n < NV; n++) {
-            const Vec d = load_halves(panel + n * NIBBLES_BLOCK), least = load_halves(panel + n * NIBBLES_BLOCK + LANES * 2);
+            const char* head = panel + n * head_bytes(FORMAT);
+            const Vec d = load_halves(head), least = FORMAT == CENTRED ? -8 * d : load_halves(head + LANES * 2);
             for (int i = 0; i < MR; i++) {
                 const Vec scaled = fused(to_floats(acc[i][n]), d * rows[i].r.scale[g], sums[i][n]);
                 sums[i][n] = fused(least, all(rows[i].r.total[g]), scaled);
@@ -153,30 +157,33 @@ inline void nibble_block(const char* panel, const In* rows, int groups, const Ou
 }
 
 template <int MR, int NV, class Out>
-inline void one_block(const Matrix& w, const In* rows, const Out& out, int m, int column, const char* next) {
+inline void one_block(const Matrix& w, const In* rows, const Out& out, int m, int column, int64_t ahead) {
     switch (w.format()) {
         case FULL: full_block<MR, NV>(w.full_panel(column), rows, w.inputs(), out, m, column); break;
         case BYTES:
-            if constexpr (NV <= PAIR) byte_block<MR, NV>(w.group_panel(column), rows, w.groups(), out, m, column, next);
+            if constexpr (NV <= PAIR) byte_block<MR, NV>(w.group_panel(column), rows, w.groups(), out, m, column, ahead);
             break;
         case NIBBLES:
-            if constexpr (NV <= PAIR) nibble_block<MR, NV>(w.group_panel(column), rows, w.groups(), out, m, column, next);
+            if constexpr (NV <= PAIR) nibble_block<NIBBLES, MR, NV>(w.group_panel(column), rows, w.groups(), out, m, column, ahead);
+            break;
+        case CENTRED:
+            if constexpr (NV <= PAIR) nibble_block<CENTRED, MR, NV>(w.group_panel(column), rows, w.groups(), out, m, column, ahead);
     }
 }
 
 template <int NV, class Out>
-inline void blocks(const Matrix& w, const In* rows, int count, const Out& out, int column, const char* following) {
+inline void blocks(const Matrix& w, const In* rows, int count, const Out& out, int column, int64_t next) {
     const int parts = (count + ROW_BLOCK - 1) / ROW_BLOCK;
     for (int part = 0, m = 0; part < parts; part++) {
         const int size = count / parts + (part < count % parts);
-        const char* next = part == parts - 1 ? following : nullptr;
+        const int64_t ahead = part == parts - 1 ? next : 0;
         switch (size) {
-            case 1: one_block<1, NV>(w, rows + m, out, m, column, next); break;
-            case 2: one_block<2, NV>(w, rows + m, out, m, column, next); break;
-            case 3: one_block<3, NV>(w, rows + m, out, m, column, next); break;
-            case 4: one_block<4, NV>(w, rows + m, out, m, column, next); break;
-            case 5: one_block<5, NV>(w, rows + m, out, m, column, next); break;
-            case 6: one_block<6, NV>(w, rows + m, out, m, column, next); break;
+            case 1: one_block<1, NV>(w, rows + m, out, m, column, ahead); break;
+            case 2: one_block<2, NV>(w, rows + m, out, m, column, ahead); break;
+            case 3: one_block<3, NV>(w, rows + m, out, m, column, ahead); break;
+            case 4: one_block<4, NV>(w, rows + m, out, m, column, ahead); break;
+            case 5: one_block<5, NV>(w, rows + m, out, m, column, ahead); break;
+            case 6: one_block<6, NV>(w, rows + m, out, m, column, ahead); break;
         }
         m += size;
     }
@@ -190,7 +197,8 @@ void product(const Matrix& w, const In* rows, int count, const Out& out, int ind
     const int stop = panels * (index + 1) / parts;
     for (int panel = panels * index / parts; panel < stop; panel++) {
         const int column = panel * width;
-        const char* next = panel + 1 < stop && w.format() != FULL ? w.group_panel(column + width) : nullptr;
+        const bool more = panel + 1 < stop && w.format() != FULL;
+        const int64_t next = more ? w.group_panel(column + width) - w.group_panel(column) : 0;
         const int left = (w.outputs() - column) / LANES;
         switch (left < width / LANES ? left : width / LANES) {
             case 1: blocks<1>(w, rows, count, out, column, next); break;

@@ -1,8 +1,7 @@
 // One engine step of a decoder: tokens in, logits out, without a framework between the layers.
 //
 // Every number of a row depends on its own sequence alone, bit for bit, whatever the batch and the number of threads
-// (product.hpp). Mirrors engine/runner.py, which is the reference that tests hold it against. Not covered: bf16 weights,
-// MTP modules.
+// (product.hpp). Mirrors engine/runner.py, which is the reference that tests hold it against. Not covered: bf16 weights.
 #include "guess.hpp"
 
 extern "C" {
@@ -12,7 +11,6 @@ void raison_pack(void* model, const raison::Weight* weights, int threads) {
     static_cast<raison::Model*>(model)->pack(weights, threads);
 }
 void raison_free(void* model) { delete static_cast<raison::Model*>(model); }
-int64_t raison_bytes(const void* model) { return (int64_t)static_cast<const raison::Model*>(model)->bytes(); }
 void raison_step(const void* model, const raison::Step* step) {
     raison::run(*static_cast<const raison::Model*>(model), *step);
 }
