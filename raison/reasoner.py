@@ -21,7 +21,7 @@ from torch import Tensor
 
 from raison.engine.engine import Engine, EngineSettings, Speculation
 from raison.engine.grammar import Grammar
-from raison.engine.kernels.native import Precision, known_width, library
+from raison.engine.kernels.native import Precision, known_width, library, warm
 from raison.engine.runner import Dtype
 from raison.engine.sequence import Event, SamplingParams
 from raison.errors import CheckpointError, UserError
@@ -73,7 +73,12 @@ def load(
         )
     if threads:
         torch.set_num_threads(threads)
-    opened = source.open_model(SHIPPED if path is None else path)
+
+    def early(tensors: Mapping[str, PackedMatrix]) -> None:
+        if dtype in ("auto", stored_width(tensors)) and stored_width(tensors) != "fp32":
+            warm(tensors)
+
+    opened = source.open_model(SHIPPED if path is None else path, early)
     stored = stored_width(opened.tensors)
     settings = EngineSettings(dtype=stored if dtype == "auto" else dtype, speculation=speculation)
     loaded = opened.load(packed=True if settings.dtype == stored != "fp32" else None, progress=progress)

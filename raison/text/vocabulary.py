@@ -16,7 +16,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import chain
 from typing import Any
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, pre_tokenizers
@@ -105,7 +104,8 @@ def backend_from_gguf(metadata: Mapping[str, Any]) -> Tokenizer:
         _add(backend, tokens, types, (UNKNOWN, CONTROL), special=True)
         _add(backend, tokens, types, (USER_DEFINED,), special=False)
     except Exception as error:  # the backend raises bare Exception for every kind of damage
-        raise CheckpointError(f"the GGUF file's vocabulary cannot be used: {error}") from error
+        why = CheckpointError(f"the GGUF file's vocabulary cannot be used: {error}")
+        raise _wrong_merge(merges, vocabulary) or why from error
     backend.pre_tokenizer = split
     backend.decoder = decoders.ByteLevel()
     return backend
@@ -167,15 +167,25 @@ def _check_ids(metadata: Mapping[str, Any], count: int) -> None:
             raise CheckpointError(f"the GGUF file's {key} is {value!r}, but its tokens are 0 to {count - 1}")
 
 
-def _merges(metadata: Mapping[str, Any], vocabulary: Mapping[str, int]) -> list[tuple[str, str]]:
-    """The pairs; all parts and sums of them are tokens, else the backend would panic."""
-    merges = _strings(metadata, "merges")
-    pairs = [(left, right) for left, _, right in (merge.partition(" ") for merge in merges)]
-    named = set(chain.from_iterable(pairs)).union(map("".join, pairs))
-    if not named <= vocabulary.keys():
-        wrong = next(i for i, pair in enumerate(pairs) if not {*pair, "".join(pair)} <= vocabulary.keys())
-        raise CheckpointError(f"the GGUF file's merge {merges[wrong]!r} names tokens that its vocabulary does not have")
+def _merges(metadata: Mapping[str, Any], vocabulary: Mapping[str, int]) -> list[Any]:
+    """The pairs. That the vocabulary has them the backend checks, but it panics where a sum outgrows all tokens."""
+    pairs: list[Any] = [tuple(merge.split(" ", 1)) for merge in _strings(metadata, "merges")]
+    if max(map(_bytes, map("".join, pairs))) > max(map(_bytes, vocabulary)):
+        raise _wrong_merge(pairs, vocabulary) or AssertionError("a sum is longer than every token")
     return pairs
+
+
+def _bytes(text: str) -> int:
+    return len(text.encode("utf-8", "surrogatepass"))
+
+
+def _wrong_merge(pairs: Iterable[tuple[str, ...]], vocabulary: Mapping[str, int]) -> CheckpointError | None:
+    """The error that names the first pair that cannot be, if one is to blame."""
+    for pair in pairs:
+        if len(pair) != 2 or not {*pair, "".join(pair)} <= vocabulary.keys():
+            merge = " ".join(pair)
+            return CheckpointError(f"the GGUF file's merge {merge!r} names tokens that its vocabulary does not have")
+    return None
 
 
 def splitter(pre: Any) -> pre_tokenizers.PreTokenizer:

@@ -8,11 +8,13 @@ Not covered: what a folder holds (folder.py), what a GGUF file holds (gguf_model
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
 from raison.errors import CheckpointError, UserError
+from raison.model.packed import PackedMatrix
 from raison.text.chat import is_ours
 from raison.text.template import ChatTemplate
 from raison.text.tokenizer import Tokenizer
@@ -22,6 +24,7 @@ from raison.weights.gguf_file import GgufFile, open_gguf
 from raison.weights.gguf_model import GgufTensors, spec_of
 from raison.weights.opened import LoadedModel, Opened, Progress
 
+Early = Callable[[Mapping[str, PackedMatrix]], None]
 SMOLLM2 = "smollm2"
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 HUB_FILES = ("*.safetensors", "*.json", "*.jinja")
@@ -35,10 +38,13 @@ def load(source: str | Path, *, packed: bool | None = None, progress: Progress |
     return open_model(source).load(packed, progress)
 
 
-def open_model(source: str | Path) -> Opened:
-    """All of a model but its weights. Raises CheckpointError as `load` does."""
+def open_model(source: str | Path, early: Early | None = None) -> Opened:
+    """All of a model but its weights. Raises CheckpointError as `load` does.
+
+    `early` is told of the tensors of a GGUF file before its vocabulary is built, which takes a while.
+    """
     path = locate(source)
-    return open_gguf_model(path) if path.is_file() else folder.open_folder(path)
+    return open_gguf_model(path, early) if path.is_file() else folder.open_folder(path)
 
 
 def locate(source: str | Path) -> Path:
@@ -72,17 +78,19 @@ def _from_hub(name: str) -> Path:
         raise UserError(f"{name} is no path here and could not be fetched from the hub: {error}") from error
 
 
-def open_gguf_model(path: Path) -> Opened:
+def open_gguf_model(path: Path, early: Early | None = None) -> Opened:
     """A GGUF file, with the vocabulary and the template of its metadata."""
     file = open_gguf(path)
     if file.metadata.get("split.count", 1) != 1:
         raise CheckpointError(f"{path} is one of several parts; join them with llama-gguf-split --merge first")
     spec = spec_of(file)
     try:
+        tensors = GgufTensors(file, spec)
+        if early is not None:
+            early(tensors)
         tokenizer = gguf_tokenizer(file.metadata)
         if tokenizer.size > spec.vocab_size:
             raise CheckpointError(f"it has {tokenizer.size} tokens, but embeddings for {spec.vocab_size} only")
-        tensors = GgufTensors(file, spec)
     except UserError as error:
         raise CheckpointError(f"{path}: {error}") from error
     form, size = f"GGUF version {file.version}", path.stat().st_size

@@ -12,7 +12,7 @@ Legend: N rows of the step, S sequences, n rows that are drawn, Y vocabulary.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -46,6 +46,8 @@ GROUP = 32
 MOST_CHOSEN = 64
 PACKED_BYTES = 2 * 2**30
 """Packing copies the weights; a model larger than this runs on PyTorch, from its own."""
+WARM = 1.07
+"""Packed blocks take up to 36 bytes where a file has 34."""
 FP32 = torch.float32
 POINTER = ctypes.c_void_p
 LANES = 16
@@ -147,6 +149,7 @@ def _built(name: str) -> Path | None:
 def _declared(handle: ctypes.CDLL) -> ctypes.CDLL:
     handle.raison_model.argtypes, handle.raison_model.restype = [ctypes.POINTER(_Shape)], POINTER
     handle.raison_pack.argtypes, handle.raison_pack.restype = [POINTER, POINTER, ctypes.c_int], None
+    handle.raison_warm.argtypes, handle.raison_warm.restype = [ctypes.c_int64], None
     handle.raison_free.argtypes, handle.raison_free.restype = [POINTER], None
     handle.raison_step.argtypes, handle.raison_step.restype = [POINTER, ctypes.POINTER(_Step)], None
     handle.raison_guess.argtypes, handle.raison_guess.restype = [POINTER, ctypes.POINTER(_Guess)], None
@@ -228,6 +231,16 @@ def known_width(matrix: PackedMatrix) -> Precision:
     """The width at which native code packs the matrix without a change of value."""
     blocks = _known(matrix)
     return "fp32" if blocks is None else "q8" if blocks.kind == "Q8_0" else "q4"
+
+
+def warm(tensors: Mapping[str, PackedMatrix]) -> None:
+    """Have the system find memory for these matrices' packed form, which takes longer than packing, in a thread.
+
+    The next model that is packed gets it.
+    """
+    handle = library().handle
+    if handle is not None:
+        handle.raison_warm(int(WARM * sum(tensor.nbytes for tensor in tensors.values() if len(tensor.shape) == 2)))
 
 
 def _latent(attention: MultiHeadLatentAttention, raw: bool) -> Iterator[Source]:

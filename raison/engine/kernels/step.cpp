@@ -10,6 +10,7 @@ void* raison_model(const raison::Shape* shape) { return new raison::Model(*shape
 void raison_pack(void* model, const raison::Weight* weights, int threads) {
     static_cast<raison::Model*>(model)->pack(weights, threads);
 }
+void raison_warm(int64_t bytes) { raison::Reserve::shared().warm((size_t)bytes); }
 void raison_free(void* model) { delete static_cast<raison::Model*>(model); }
 void raison_step(const void* model, const raison::Step* step) {
     raison::run(*static_cast<const raison::Model*>(model), *step);
