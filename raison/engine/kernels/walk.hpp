@@ -206,12 +206,14 @@ class Walk {
         return std::min(t, shorter);
     }
 
-    // Rows beside each other that share enough: at least half of what they might, and not too little.
+    // Rows beside each other that share enough: at least half of what they might, and not too little. No member is to be
+    // without a group for want of rows.
     void find_groups() {
         groups_.clear();
+        const int most = std::min(GROUP_ROWS, (count_ + size_ - 1) / size_);
         for (int i = 0; i < count_;) {
             RowGroup group{i, 1, length(i)};
-            for (int j = i + 1; j < count_ && group.rows < GROUP_ROWS; j++) {
+            for (int j = i + 1; j < count_ && group.rows < most; j++) {
                 const int both = std::min(group.shared, shared(i, j));
                 if (both < LEAST_SHARED || both * 2 < group.shared) break;
                 group.shared = both;
@@ -412,19 +414,35 @@ class Walk {
         }
     }
 
+    // Four keys at a time; where fewer are left, the last one again. A key's sum is the same whoever stands beside it.
     template <int N>
     static void score(const float* const* keys, int from, int to, const Reading& r, const float* q, int64_t q_head,
                       float* scores, int64_t stride) {
         const int whole = r.key_width / LANES * LANES;
-        for (int t = from; t < to; t++) {
-            const float* key = keys[t - from] + r.key;
-            Vec acc[N] = {};
-            for (int w = 0; w < whole; w += LANES)
-                for (int h = 0; h < N; h++) acc[h] += load(key + w) * load(q + h * q_head + w);
+        for (int t = from; t < to; t += 4) {
+            const int count = std::min(4, to - t);
+            const float* key[4];
+            for (int j = 0; j < 4; j++) key[j] = keys[t - from + std::min(j, count - 1)] + r.key;
+            Vec acc[N][4] = {};
+            for (int w = 0; w < whole; w += LANES) {
+                Vec query[N];
+                for (int h = 0; h < N; h++) query[h] = load(q + h * q_head + w);
+                for (int j = 0; j < 4; j++) {
+                    const Vec k = load(key[j] + w);
+                    for (int h = 0; h < N; h++) acc[h][j] += k * query[h];
+                }
+            }
             for (int h = 0; h < N; h++) {
-                float total = sum(acc[h]);
-                for (int w = whole; w < r.key_width; w++) total += key[w] * q[h * q_head + w];
-                scores[h * stride + t] = total;
+                float total[4];
+                if (count == 4 && whole == r.key_width) {
+                    sums_of_four(acc[h], scores + h * stride + t);
+                    continue;
+                }
+                sums_of_four(acc[h], total);
+                for (int j = 0; j < count; j++) {
+                    for (int w = whole; w < r.key_width; w++) total[j] += key[j][w] * q[h * q_head + w];
+                    scores[h * stride + t + j] = total[j];
+                }
             }
         }
     }
