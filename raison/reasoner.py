@@ -21,7 +21,8 @@ from torch import Tensor
 
 from raison.engine.engine import Engine, EngineSettings, Speculation
 from raison.engine.grammar import Grammar
-from raison.engine.kernels.native import Precision, known_width, library, warm
+from raison.engine.kernels.native import library, warm
+from raison.engine.kernels.weights import Precision, known_width
 from raison.engine.runner import Dtype
 from raison.engine.sequence import Event, SamplingParams
 from raison.errors import CheckpointError, UserError
@@ -36,6 +37,7 @@ from raison.text.tokenizer import Tokenizer
 from raison.weights import source
 
 SHIPPED = Path(__file__).parent / "models" / "countdown-r1"
+ROUTER = ".mlp.gate.weight"
 MARKS = 2
 """Tokens beside thinking and answer: `</think>` and the end of the sequence."""
 THINKERS_ANSWER, PLAIN_ANSWER = 64, 512
@@ -86,8 +88,12 @@ def load(
 
 
 def stored_width(tensors: Mapping[str, PackedMatrix]) -> Precision:
-    """q4 or q8 where all matrices of the layers are blocks of that width and native code reads them, else fp32."""
-    widths = {known_width(tensor) for name, tensor in tensors.items() if ".layers." in name and len(tensor.shape) == 2}
+    """q4 or q8 where all matrices of the layers are blocks of that width and native code reads them, else fp32.
+
+    Routers stay exact in every file.
+    """
+    matrices = {name: x for name, x in tensors.items() if ".layers." in name and len(x.shape) == 2}
+    widths = {known_width(tensor) for name, tensor in matrices.items() if not name.endswith(ROUTER)}
     return widths.pop() if len(widths) == 1 and library().handle is not None else "fp32"
 
 

@@ -2,8 +2,9 @@
 
 Everyone writes the same number of tokens after the same prompts, ends of text ignored, sampled at the same temperature;
 runs alternate, so that a noisy machine disturbs all alike, and the median counts. llama.cpp gets the file as it is and
-files of other quantisations that it makes itself, and its best counts at each number of streams. Beside speed stands
-perplexity on a passage. Not covered: servers, shares of this machine's peak.
+files of other quantisations that it makes itself, and its best counts at each number of streams. Beside speed stand
+perplexity on a passage, and shares of this machine's measured bandwidth and of its peak of products of bytes, taken as
+four times that of fp32. Not covered: servers.
 """
 
 from __future__ import annotations
@@ -26,18 +27,21 @@ from raison.engine.engine import Engine, EngineSettings
 from raison.engine.runner import Dtype
 from raison.engine.sequence import SamplingParams
 from raison.errors import UserError, nearest
+from raison.model import cost
 from raison.model.spec import preset
 from raison.model.transformer import Transformer, initialise
 from raison.reasoner import SHIPPED, stored_width
 from raison.text.tokenizer import Tokenizer
 from raison.weights import source
 from raison.weights.export import export
-from raison.weights.opened import LoadedModel
+from raison.weights.opened import LoadedModel, Opened
 
 RIVALS = {"llama.cpp": "llama_cpp", "transformers": "transformers", "openvino": "openvino_genai"}
 """And the package of each."""
 WORDS = "The quick brown fox jumps over the lazy dog while seven wizards count their numbers by the river. "
 
+INT8 = 4
+"""Products of bytes that an instruction does for one of fp32, in VNNI."""
 LONGEST = 704
 """Tokens of the passage at most, for which a runner of one stream has room."""
 
@@ -108,12 +112,18 @@ def bench_engine(
     quality = _quality({**ours, **rivals}, loaded, note)
     rates, first = _measure({**ours, **rivals}, loaded, load, note)
     machine = hardware.probe()
+    best = {str(n): max(rates[name][str(n)] for name in ours) for n in load.streams}
+    flops = cost.matmul_flops(opened.spec)
     return {
         "model": str(opened.path), "threads": threads, "prompt": load.prompt, "tokens": load.tokens,
         "shared_prompt": load.shared, "temperature": load.temperature, "rates": rates, "first_token_seconds": first,
         "perplexity": quality,
         "ratios": _ratios(rates, list(ours), against, load.streams), "absent": absent,
-        "read_gb_per_second": machine.read_gb_per_second,
+        "read_gb_per_second": machine.read_gb_per_second, "fp32_gflops": machine.fp32_gflops,
+        "share_of_bandwidth": {
+            n: rate * touched_bytes(opened) / (machine.read_gb_per_second * 1e9) for n, rate in best.items() if n == "1"
+        },
+        "share_of_int8_peak": {n: rate * flops / (INT8 * machine.fp32_gflops * 1e9) for n, rate in best.items()},
     }  # fmt: skip
 
 
@@ -124,6 +134,20 @@ def random_file(shape: str, scratch: Path) -> Path:
     loaded = LoadedModel(initialise(Transformer(spec), seed=0), Tokenizer.build(), {})
     export(loaded, path, "gguf", "Q4_0", shape)
     return path
+
+
+def touched_bytes(opened: Opened) -> float:
+    """Bytes of the file's matrices that one token reads: of routed experts those that are chosen, of the embedding one
+    row, unless it is the head too.
+    """
+    spec = opened.spec
+    share = spec.num_experts_per_tok / spec.n_routed_experts if spec.n_routed_experts else 1.0
+    total = 0.0
+    for name, matrix in opened.tensors.items():
+        if name.endswith("embed_tokens.weight") and not spec.tie_word_embeddings:
+            continue
+        total += matrix.nbytes * (share if ".experts." in name else 1.0)
+    return total
 
 
 def _ours(loaded: LoadedModel, width: Dtype, load: Load, streams: int) -> Rival:

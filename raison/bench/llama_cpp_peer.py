@@ -18,12 +18,15 @@ import torch
 
 from raison.bench.rival import Timed
 
+_SILENT: Any = llama_cpp.llama_log_callback(lambda level, text, data: None)
+"""Kept alive by the module, as long as llama.cpp may call it."""
 QUANTS = {"Q4_0": 2, "Q4_1": 3, "Q8_0": 7}
 """llama_ftype of whole files."""
 
 
 def quantised(source: Path, quant: str, folder: Path) -> Path:
     """A file of that quantisation beside others in `folder`, made by llama.cpp itself where it is not there."""
+    llama_cpp.llama_log_set(_SILENT, None)
     out = folder / f"{source.stem}.{quant}.gguf"
     if not out.exists():
         params = llama_cpp.llama_model_quantize_default_params()
@@ -38,8 +41,7 @@ class LlamaCpp:
 
     def __init__(self, path: Path, threads: int, streams: int, context: int) -> None:
         llama_cpp.llama_backend_init()
-        self._log = llama_cpp.llama_log_callback(lambda level, text, data: None)  # kept alive as long as it is set
-        llama_cpp.llama_log_set(self._log, None)
+        llama_cpp.llama_log_set(_SILENT, None)
         self._model = llama_cpp.llama_model_load_from_file(str(path).encode(), llama_cpp.llama_model_default_params())
         settings = llama_cpp.llama_context_default_params()
         settings.n_ctx, settings.n_batch, settings.n_ubatch = context * streams, 2048, 512

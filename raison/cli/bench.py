@@ -84,6 +84,9 @@ def _engine(arguments: Namespace) -> int:
     for rival, ratios in result["ratios"].items():
         shown = "  ".join(f"{n}: {ratio:.2f}" for n, ratio in ratios.items())
         console.print(Text(f"  times faster than {rival}, by streams   {shown}"), soft_wrap=True)
+    for name, shares in (("bandwidth", result["share_of_bandwidth"]), ("int8 peak", result["share_of_int8_peak"])):
+        shown = "  ".join(f"{n}: {share:.0%}" for n, share in shares.items())
+        console.print(Text(f"  our share of the measured {name}, by streams   {shown}"), soft_wrap=True)
     if arguments.json:
         emit_json(result)
     return 0

@@ -17,19 +17,19 @@ from typing import Literal, get_args
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from raison.engine.cache import LatentCache
 from raison.engine.completion import completion_of
 from raison.engine.grammar import Grammars, Matcher
-from raison.engine.kernels.native import Precision, why_not
+from raison.engine.kernels.native import why_not
+from raison.engine.kernels.weights import Precision
 from raison.engine.native_runner import NativeRunner
 from raison.engine.runner import DTYPES, Dtype, Logits, Runner
 from raison.engine.sampler import Places, sample
 from raison.engine.scheduler import Plan, Scheduler
-from raison.engine.sequence import Event, SamplingParams, Sequence, sample_seed
-from raison.engine.slots import GOING, LENGTH, STOP, Ints, Slots
+from raison.engine.sequence import Event, SamplingParams, Sequence, Stats, sample_seed
+from raison.engine.slots import GOING, LENGTH, STOP, Drawn, Ints, Slots
 from raison.engine.speculate import Lookup, Predictor, Source, Worth
 from raison.errors import UserError
 from raison.model.transformer import Transformer
@@ -83,33 +83,6 @@ def native_width(model: Transformer, settings: EngineSettings) -> Precision | No
     if settings.kernels == "torch" or width == "bf16" or why_not(model, width) is not None:
         return None
     return width
-
-
-@dataclass(frozen=True, slots=True)
-class Drawn:
-    """Tokens of a step, [R, K]: one for each of R samples, and then one behind each of its guesses."""
-
-    tokens: Ints
-    logprobs: NDArray[np.float32]
-    agreed: Ints
-    """How many of a sample's guesses, from the first on, are what was drawn."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stats:
-    """Counters since the engine was made, and what is under way now."""
-
-    running: int
-    waiting: int
-    pages_free: int
-    pages_total: int
-    steps: int
-    prompt_tokens_computed: int
-    prompt_tokens_cached: int
-    tokens_sampled: int
-    preemptions: int
-    tokens_guessed: int
-    guesses_right: int
 
 
 class Engine:

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from raison.engine.cache import LatentCache
-from raison.engine.kernels.native import NativePredictor, NativeStep, Precision, Rows
+from raison.engine.kernels.native import NativePredictor, NativeStep, Rows
+from raison.engine.kernels.weights import Precision
 from raison.engine.runner import Logits, lines_of
 from raison.engine.scheduler import Plan
 from raison.engine.slots import Ints, Slots, as_rows

@@ -114,6 +114,9 @@ class Logits:
 
 def lines_of(plan: Plan, drafts: Ints) -> tuple[Ints, Ints, Ints]:
     """Slots whose logits a step must give, how many lines each has, and every sample's first line."""
+    widths = 1 + drafts[plan.sources]
+    if plan.sources is plan.samples:  # nobody follows another's prompt
+        return plan.sources, widths, np.cumsum(widths) - widths
     sources, of_sample = np.unique(plan.sources, return_inverse=True)
     widths = 1 + drafts[sources]
     return sources, widths, (np.cumsum(widths) - widths)[of_sample]

@@ -93,6 +93,23 @@ class Event:
     finished: Completion | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """Counters since the engine was made, and what is under way now."""
+
+    running: int
+    waiting: int
+    pages_free: int
+    pages_total: int
+    steps: int
+    prompt_tokens_computed: int
+    prompt_tokens_cached: int
+    tokens_sampled: int
+    preemptions: int
+    tokens_guessed: int
+    guesses_right: int
+
+
 @dataclass(slots=True, eq=False)
 class Sequence:
     """One sample under way. `generated` and what follows is filled when it leaves the batch."""

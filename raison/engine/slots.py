@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,16 @@ Ints = NDArray[np.int64]
 GOING, STOP, LENGTH = 0, 1, 2
 UNLIMITED = 1 << 40
 NO_TOKEN = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """Tokens of a step, [R, K]: one for each of R samples, and then one behind each of its guesses."""
+
+    tokens: Ints
+    logprobs: NDArray[np.float32]
+    agreed: Ints
+    """How many of a sample's guesses, from the first on, are what was drawn."""
 
 
 class Slots:
@@ -131,12 +142,10 @@ class Slots:
         All but the last of them were guessed, so that what they come from is in the cache. The guesses are gone.
         """
         self.first_token[rows[self.length[rows] == self.prompt_length[rows]]] = time.perf_counter()
-        for ahead in range(tokens_RK.shape[1]):
-            which = (counts > ahead).nonzero()[0] if ahead else slice(None)
-            at = rows[which]
-            place = self.length[at]
-            self.tokens[at, place], self.logprobs[at, place] = tokens_RK[which, ahead], logprobs_RK[which, ahead]
-            self.length[at] = place + 1
+        each, ahead = (np.arange(tokens_RK.shape[1]) < counts[:, None]).nonzero()
+        at, place = rows[each], self.length[rows][each] + ahead
+        self.tokens[at, place], self.logprobs[at, place] = tokens_RK[each, ahead], logprobs_RK[each, ahead]
+        self.length[rows] += counts
         self.computed[rows] += counts - 1
         self.drafts[rows] = 0
         tokens, place = tokens_RK[np.arange(len(rows)), counts - 1], self.length[rows] - 1

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from raison.engine.engine import Engine, EngineSettings, Stats
+from raison.engine.engine import Engine, EngineSettings
 from raison.engine.runner import Logits
-from raison.engine.sequence import Event, SamplingParams
+from raison.engine.sequence import Event, SamplingParams, Stats
 from raison.errors import UserError
 from raison.records import Completion
 from tests.engine.small import TOKENIZER, ids, make_engine, params, prompt, small_model

@@ -1,6 +1,6 @@
 // The shape and the packed weights of a decoder: latent (MLA) or grouped-query attention, dense or routed feed-forward.
 //
-// Weights come in the order of native.py's `weights_of`. Norms, biases and the embedding are used where they are. An MTP
+// Weights come in the order of weights.py's `weights_of`. Norms, biases and the embedding are used where they are. An MTP
 // module is a decoder of one layer whose rows begin with `Join` instead of an embedding.
 #pragma once
 
