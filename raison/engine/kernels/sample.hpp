@@ -1,6 +1,7 @@
 // From logits to a token: the cumulative distribution in double, looked up at one uniform number (engine/sampler.py).
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <vector>
 
@@ -37,27 +38,43 @@ class Drawer {
     }
 
   private:
-    // e^(x - max) in `weights_`, zeros to the end of the last chunk; sums of chunks.
+    // e^((x - max) / temperature) in `weights_`, zeros to the end of the last chunk; sums of chunks.
     void exponentials(const float* logits, int n, float inverse) {
-        likeliest_ = 0;
-        for (int i = 1; i < n; i++)
-            if (logits[i] > logits[likeliest_]) likeliest_ = i;
-        const float top = logits[likeliest_];
+        const float top = highest(logits, n);
+        likeliest_ = (int)(std::find(logits, logits + n, top) - logits);
         weights_.resize((n + CHUNK - 1) / CHUNK * CHUNK);
-        for (int i = 0; i < n; i++) weights_[i] = (logits[i] - top) * inverse;
-        for (size_t i = n; i < weights_.size(); i++) weights_[i] = -1e30f;
         sums_.clear();
         total_ = 0;
-        for (size_t i = 0; i < weights_.size(); i += CHUNK) {
+        for (int i = 0; i < (int)weights_.size(); i += CHUNK) {
             Vec part{};
-            for (size_t j = i; j < i + CHUNK; j += LANES) {
-                const Vec e = exponential(load(&weights_[j]));
+            for (int j = i; j < i + CHUNK; j += LANES) {
+                const Vec e = exponential((vector_at(logits, j, n) - top) * inverse);
                 store(&weights_[j], e);
                 part += e;
             }
             sums_.push_back(sum(part));
             total_ += sums_.back();
         }
+    }
+
+    static float highest(const float* logits, int n) {
+        const int whole = n / LANES * LANES;
+        float top = logits[0];
+        if (whole) {
+            Vec most = load(logits);
+            for (int i = LANES; i < whole; i += LANES) most = larger(most, load(logits + i));
+            top = largest(most);
+        }
+        for (int i = whole; i < n; i++) top = logits[i] > top ? logits[i] : top;
+        return top;
+    }
+
+    // Beyond the end it is so low that it weighs nothing.
+    static Vec vector_at(const float* logits, int at, int n) {
+        if (at + LANES <= n) return load(logits + at);
+        Vec v = all(-1e30f);
+        for (int i = at; i < n; i++) v[i - at] = logits[i];
+        return v;
     }
 
     // The first token whose cumulative weight exceeds u * total; a weight of 0 is never drawn.
