@@ -77,7 +77,8 @@ def load(
         torch.set_num_threads(threads)
 
     def early(tensors: Mapping[str, PackedMatrix]) -> None:
-        if dtype in ("auto", stored_width(tensors)) and stored_width(tensors) != "fp32":
+        width = stored_width(tensors)
+        if width != "fp32" and dtype in ("auto", width):
             warm(tensors)
 
     opened = source.open_model(SHIPPED if path is None else path, early)

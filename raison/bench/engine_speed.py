@@ -22,7 +22,7 @@ import torch
 
 from raison import hardware
 from raison.bench.quality import PASSAGE, perplexity
-from raison.bench.rival import Rival, Timed, Transformers
+from raison.bench.rival import Rival, Timed, Transformers, is_shared
 from raison.engine.engine import Engine, EngineSettings
 from raison.engine.runner import Dtype
 from raison.engine.sequence import SamplingParams
@@ -79,7 +79,7 @@ class Ours:
             for i in range(len(prompts))
         ]
         start = time.perf_counter()
-        if all(prompt is prompts[0] for prompt in prompts):
+        if is_shared(prompts):
             groups = self._engine.generate([prompts[0]], params[0], n=len(prompts))
         else:
             groups = self._engine.generate(list(prompts), params)
@@ -166,6 +166,7 @@ def _rivals(
             absent.append(name)
             note(f"{name} is not installed and is left out")
         elif name == "llama.cpp":
+            note("llama.cpp makes its own quantisations of the file")
             found |= _llama_cpp(_gguf(model, name), threads, context, scratch)
         elif name == "openvino":
             found |= _openvino(_gguf(model, name), threads)

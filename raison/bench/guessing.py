@@ -8,9 +8,9 @@ covered: other people's engines (engine_speed.py).
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
+from statistics import fmean, median
 from typing import Any
 
 from raison.engine.engine import Engine, EngineSettings, Speculation, native_width
@@ -19,6 +19,7 @@ from raison.errors import UserError
 from raison.reasoner import Reasoner
 from raison.tasks.catalog import load_task
 from raison.text.chat import prompt_ids
+from raison.think.measure import held_out_problems, usual_level
 
 QUESTIONS = (
     "What is the capital of France?", "Write the numbers from one to ten.", "Why is the sky blue?",
@@ -26,7 +27,6 @@ QUESTIONS = (
     "Tell me a short story about a fox.", "Repeat after me: the rain in Spain stays mainly in the plain.",
 )  # fmt: skip
 ANSWER = 128
-LEVEL = 2
 Note = Callable[[str], None]
 
 
@@ -55,38 +55,39 @@ def bench_guesses(
 ) -> dict[str, Any]:
     """Figures by way: `rates` in tokens/s, `tokens_a_step`, `right` as a share of guesses, `gains` over none."""
     if native_width(reasoner.model, reasoner.settings) is None:
-        raise UserError(
-            "guesses are measured in native code alone; raison doctor says why there is none for this model"
-        )
-    prompts = [prompt_ids(reasoner.tokenizer, text, []) for text in _problems(reasoner, work.problems)]
+        raise UserError("guesses are measured in native code alone; raison doctor says why this model has none")
     sources: tuple[Speculation, ...] = ("mtp", "lookup") if reasoner.spec.num_nextn_predict_layers else ("lookup",)
     ways = [Way("none", 1), *(Way(s, d) for s in sources for d in depths), Way("auto", max(depths))]
     engines = {way: _engine(reasoner, way, work.streams) for way in ways}
-    seconds: dict[Way, list[float]] = {way: [] for way in ways}
-    tokens = dict.fromkeys(ways, 0)
+    prompts = [prompt_ids(reasoner.tokenizer, text) for text in _problems(reasoner, work.problems)]
+    tokens, seconds = _race(engines, prompts, work, note)
+    stats = {way.name: engine.stats for way, engine in engines.items()}
+    return {
+        "streams": work.streams, "problems": len(prompts), "temperature": work.temperature,
+        "rates": {way.name: tokens / seconds[way] for way in ways},
+        "tokens_a_step": {name: s.tokens_sampled / (s.tokens_sampled - s.guesses_right) for name, s in stats.items()},
+        "right": {name: s.guesses_right / s.tokens_guessed for name, s in stats.items() if s.tokens_guessed},
+        "gains": {way.name: seconds[ways[0]] / seconds[way] for way in ways[1:]},
+    }  # fmt: skip
+
+
+def _race(
+    engines: Mapping[Way, Engine], prompts: Sequence[Sequence[int]], work: Work, note: Note
+) -> tuple[float, dict[Way, float]]:
+    """Tokens of a round in the mean, the same for all, and each way's median seconds for one."""
+    seconds: dict[Way, list[float]] = {way: [] for way in engines}
+    tokens = []
     for turn in range(work.rounds + 1):
         said = []
         for way, engine in engines.items():
             begun = time.perf_counter()
-            found = _answers(engine, prompts, work, turn)
-            if turn:  # the first warms up
-                seconds[way].append(time.perf_counter() - begun)
-            tokens[way] += sum(map(len, found))
-            said.append(found)
+            said.append(_answers(engine, prompts, work, turn))
+            seconds[way].append(time.perf_counter() - begun)
         assert all(found == said[0] for found in said), "guessing changed what the model says"
-        each = sum(map(len, said[0]))
-        if turn:
-            note(f"round {turn}, tokens/s: " + "  ".join(f"{w.name} {each / seconds[w][-1]:,.0f}" for w in ways))
-    took = {way: median(times) for way, times in seconds.items()}
-    stats = {way: engine.stats for way, engine in engines.items()}
-    mean = {way: tokens[way] / (work.rounds + 1) for way in ways}
-    return {
-        "streams": work.streams, "problems": work.problems, "temperature": work.temperature,
-        "rates": {way.name: mean[way] / took[way] for way in ways},
-        "tokens_a_step": {w.name: s.tokens_sampled / (s.tokens_sampled - s.guesses_right) for w, s in stats.items()},
-        "right": {w.name: s.guesses_right / s.tokens_guessed for w, s in stats.items() if s.tokens_guessed},
-        "gains": {way.name: took[ways[0]] / took[way] for way in ways[1:]},
-    }  # fmt: skip
+        tokens.append(sum(map(len, said[0])))
+        rates = "  ".join(f"{way.name} {tokens[-1] / took[-1]:,.0f}" for way, took in seconds.items())
+        note(f"round {turn}, tokens/s: {rates}" if turn else f"warm: {tokens[0]:,} tokens a round for each")
+    return fmean(tokens[1:]), {way: median(took[1:]) for way, took in seconds.items()}
 
 
 def _engine(reasoner: Reasoner, way: Way, streams: int) -> Engine:
@@ -117,5 +118,6 @@ def _problems(reasoner: Reasoner, count: int) -> list[str]:
     name = reasoner.provenance.get("task")
     if not isinstance(name, str):
         return [QUESTIONS[i % len(QUESTIONS)] for i in range(count)]
-    task, level = load_task(name, held_out=True), reasoner.provenance.get("level", LEVEL)
-    return [task.sample(seed, level).prompt for seed in range(count)]
+    task = load_task(name, held_out=True)
+    level = usual_level(task, reasoner.provenance)
+    return [problem.prompt for problem in held_out_problems(task, level, count, seed=0)]

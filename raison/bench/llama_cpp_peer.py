@@ -16,7 +16,7 @@ import llama_cpp
 import numpy as np
 import torch
 
-from raison.bench.rival import Timed
+from raison.bench.rival import Timed, is_shared
 
 _SILENT: Any = llama_cpp.llama_log_callback(lambda level, text, data: None)
 """Kept alive by the module, as long as llama.cpp may call it."""
@@ -62,7 +62,7 @@ class LlamaCpp:
         llama_cpp.llama_memory_clear(self._memory, True)
         samplers = [self._sampler(temperature, i) for i in range(len(prompts))]
         start = time.perf_counter()
-        shared = all(prompt is prompts[0] for prompt in prompts)
+        shared = is_shared(prompts)
         last = self._prefill(prompts[:1] if shared else prompts)
         first = [llama_cpp.llama_sampler_sample(samplers[0], self._context, last[0])] if shared else [
             llama_cpp.llama_sampler_sample(s, self._context, at) for s, at in zip(samplers, last, strict=True)

@@ -15,7 +15,7 @@ import numpy as np
 import openvino
 import openvino_genai as genai
 
-from raison.bench.rival import Timed
+from raison.bench.rival import Timed, is_shared
 
 CACHE_GB = 1
 
@@ -41,7 +41,7 @@ class Batching:
         self._pipeline = genai.ContinuousBatchingPipeline(str(path), scheduler, "CPU", settings)
 
     def generate(self, prompts: Sequence[Sequence[int]], tokens: int, temperature: float) -> Timed:
-        shared = temperature > 0 and all(prompt is prompts[0] for prompt in prompts)
+        shared = temperature > 0 and is_shared(prompts)
         asked = prompts[:1] if shared else prompts
         config = _config(tokens, temperature, len(prompts) if shared else 1)
         inputs = [_tensor([prompt]) for prompt in asked]

@@ -30,6 +30,11 @@ class Timed:
         return self.tokens / self.seconds
 
 
+def is_shared(prompts: Sequence[Sequence[int]]) -> bool:
+    """Whether all are one prompt: the same object, not merely equal."""
+    return all(prompt is prompts[0] for prompt in prompts)
+
+
 class Rival(Protocol):
     def generate(self, prompts: Sequence[Sequence[int]], tokens: int, temperature: float) -> Timed:
         """So many tokens after each prompt, all prompts at once; the same object twice is one prompt."""

@@ -75,6 +75,8 @@ def _engine(arguments: Namespace) -> int:
     if arguments.shape and arguments.model:
         raise UserError(f"--shape {arguments.shape} is measured instead of a model; leave out {arguments.model}")
     with TemporaryDirectory() as scratch:
+        if arguments.shape:
+            console.print(Text(f"· making a file of {arguments.shape} with random weights"))
         model = str(random_file(arguments.shape, Path(scratch))) if arguments.shape else arguments.model
         result = bench_engine(
             model, load, _words(arguments.against), _widths(arguments.widths), threads, Path(scratch),

@@ -28,14 +28,12 @@ from raison.model.cost import parameters
 from raison.reasoner import SHIPPED, Reasoner
 from raison.records import Problem
 from raison.tasks.task import Task
-from raison.think.measure import Measurement, held_out_problems, measure
+from raison.think.measure import Measurement, held_out_problems, measure, usual_level
 
 ATTACKS = 10_000
 BUDGETS = (0, 64, 128, 256, 512)
 SAMPLES = 8
 CACHE_TOKENS, MAX_BATCH = 1 << 17, 512
-LEVEL = 3
-"""Where the model does not tell; for Countdown, how many numbers."""
 MEASURED_FROM = 2_000_000
 """Problems from this number on are measured; the one that is shown comes from before."""
 
@@ -50,7 +48,7 @@ def command(arguments: Namespace) -> int:
     console.print(Text(f"· {_introduce(reasoner, arguments.model is None)}"), soft_wrap=True)
     audit = attack(console, task, ATTACKS, arguments.seed)
     console.print(Text(f"· {summary(audit)}"))
-    level = _level(reasoner, task)
+    level = usual_level(task, reasoner.provenance)
     solved = _ask(console, reasoner, task, level)
     if solved is None:
         return 0
@@ -81,12 +79,6 @@ def _introduce(reasoner: Reasoner, shipped: bool) -> str:
     by = f", made by recipes/{visible(made)}.toml, stage {visible(stage)}" if isinstance(made, str) else ""
     size = f"{parameters(reasoner.spec) / 1e6:.1f} M parameters"
     return f"{name}  {size}, DeepSeek-V3 shape ({shape_words(reasoner.spec)}){by}"
-
-
-def _level(reasoner: Reasoner, task: Task) -> int:
-    levels: Sequence[int] = getattr(task, "levels", (LEVEL,))
-    wanted = reasoner.provenance.get("level", LEVEL)
-    return wanted if wanted in levels else levels[0]
 
 
 def _ask(console: Console, reasoner: Reasoner, task: Task, level: int) -> Solved | None:

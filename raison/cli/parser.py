@@ -205,9 +205,7 @@ def _engine_options(engine: ArgumentParser) -> None:
         shown = f" (default: {default})" if default != "" else ""
         engine.add_argument(name, type=type(default), default=default, metavar=metavar, help=text + shown)
 
-    engine.add_argument(
-        "model", nargs="?", metavar="MODEL", help="whatever --model takes (default: the shipped reasoner)"
-    )
+    _measured_model(engine)
     option(
         "--shape", "", "PRESET", "random weights of this shape (raison spec lists them) in 4 bits, instead of a model"
     )
@@ -221,10 +219,14 @@ def _engine_options(engine: ArgumentParser) -> None:
     engine.add_argument("--different", action="store_true", help="a prompt for each stream instead of one for all")
 
 
-def _guesses_options(guesses: ArgumentParser) -> None:
-    guesses.add_argument(
+def _measured_model(parser: ArgumentParser) -> None:
+    parser.add_argument(
         "model", nargs="?", metavar="MODEL", help="whatever --model takes (default: the shipped reasoner)"
     )
+
+
+def _guesses_options(guesses: ArgumentParser) -> None:
+    _measured_model(guesses)
     guesses.add_argument("--dtype", default="auto", help="fp32, bf16, q8, q4 (default: that of the file)")
     guesses.add_argument("--depths", default="1,2,3", metavar="LIST", help="guesses a step at most (default: 1,2,3)")
     for name, default, text in (("problems", 16, "problems to answer"), ("streams", 1, "of these at once"),

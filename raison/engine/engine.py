@@ -1,6 +1,6 @@
 """The engine: prompts in, completions out. A step is four verbs: schedule, run, postprocess, and guess where that pays.
 
-Native code computes the steps where it can (fp32 models that fit packed), PyTorch the others; what either copied of
+Native code computes the steps where it can (kernels/native.py says where), PyTorch the others; what either copied of
 the weights `update_weights` refreshes. Decides nothing by itself but two things a model cannot: it writes `</think>`
 where a thinking budget ran out, and it ends a sequence at its limits. Not covered: choosing the next token
 (sampler.py), who runs when (scheduler.py), serving, votes and search.

@@ -114,10 +114,9 @@ class Logits:
 
 def lines_of(plan: Plan, drafts: Ints) -> tuple[Ints, Ints, Ints]:
     """Slots whose logits a step must give, how many lines each has, and every sample's first line."""
-    widths = 1 + drafts[plan.sources]
-    if plan.sources is plan.samples:  # nobody follows another's prompt
-        return plan.sources, widths, np.cumsum(widths) - widths
-    sources, of_sample = np.unique(plan.sources, return_inverse=True)
+    sources, of_sample = plan.sources, np.arange(len(plan.sources))
+    if sources is not plan.samples:  # somebody follows another's prompt
+        sources, of_sample = np.unique(sources, return_inverse=True)
     widths = 1 + drafts[sources]
     return sources, widths, (np.cumsum(widths) - widths)[of_sample]
 
@@ -149,8 +148,7 @@ class Runner:
         for source, target in plan.copies:
             self.cache.copy(source, target)
         runs = self._runs(plan)
-        rows, places = zip(*(run.tokens(self.slots.padding) for run in runs), strict=True)
-        flat_rows, flat_places = (np.concatenate([a.ravel() for a in arrays]) for arrays in (rows, places))
+        places, flat_rows, flat_places = self._flat(runs)
         layers = self._layers(runs, places, self._writes(flat_rows, flat_places))
         ids_N = torch.from_numpy(self.slots.tokens[flat_rows, flat_places])
         states_ND, _ = self.model.hidden(ids_N, torch.from_numpy(flat_places), layers, self.dtype)
@@ -192,8 +190,7 @@ class Runner:
         firsts = np.concatenate((as_rows([0]), lasts[:-1] + 1))
         chunks = np.stack((span.slots_N[lasts], span.places_N[firsts], stops), 1)
         runs = self._filled(self._chunked(chunks))
-        rows, places = zip(*(run.tokens(self.slots.padding) for run in runs), strict=True)
-        flat_rows, flat_places = (np.concatenate([a.ravel() for a in arrays]) for arrays in (rows, places))
+        places, flat_rows, flat_places = self._flat(runs)
         order = _in_order(flat_rows, flat_places, self.slots.padding)
         order = order[np.argsort(np.lexsort((span.places_N, span.slots_N)))]  # that of the span
         *_, layer = self._layers(runs, places, self._writes(flat_rows, flat_places))
@@ -227,6 +224,12 @@ class Runner:
         least = max(self._step, MIN_ROWS_PER_THREAD * torch.get_num_threads())
         lacking = least - sum(len(run.rows) * run.queries for run in runs)
         return _pad(runs, lacking, self.slots.padding) if lacking > 0 else runs
+
+    def _flat(self, runs: list[Run]) -> tuple[Sequence[Ints], Ints, Ints]:
+        """Places of each run's queries [S, Q], and slots and places of all of them one after another."""
+        rows, places = zip(*(run.tokens(self.slots.padding) for run in runs), strict=True)
+        flat_rows, flat_places = (np.concatenate([a.ravel() for a in arrays]) for arrays in (rows, places))
+        return places, flat_rows, flat_places
 
     def _by_class(self, rows: Ints, starts: Ints, stops: Ints, queries: int) -> list[Run]:
         """Runs of one length class. Single queries stand in whole steps: what is over joins the next longer class."""

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from raison.engine.engine import Engine
 from raison.records import Completion, Problem, Verdict
@@ -20,6 +21,8 @@ from raison.text import chat
 from raison.think.budget import sampling
 
 Z95 = 1.959964
+LEVEL = 3
+"""Where the model does not tell; for Countdown, how many numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +145,13 @@ def over_votes(attempts: Sequence[Attempt], votes: Sequence[int]) -> dict[int, E
     """Best of k for each k from attempts with at least so many samples, by the unbiased estimator."""
     most = len(attempts[0].verdicts)
     return {k: wilson(sum(pass_at_k(most, a.right, k) for a in attempts), len(attempts)) for k in votes if k <= most}
+
+
+def usual_level(task: Task, provenance: Mapping[str, Any]) -> int:
+    """The level to show a model at: what its provenance tells, if the task has it, else the task's first."""
+    levels: Sequence[int] = getattr(task, "levels", (LEVEL,))
+    wanted = provenance.get("level", LEVEL)
+    return wanted if wanted in levels else levels[0]
 
 
 def held_out_problems(task: Task, level: int, count: int, seed: int) -> list[Problem]:

@@ -21,7 +21,7 @@ namespace raison {
 
 constexpr size_t LINE = 64, SMALL_PAGE = 4096, HUGE_PAGE = 2u << 20, PIECE = 64u << 20;
 
-// Zeroed memory, given back with the object.
+// Memory that is given back with the object.
 class Piece {
   public:
     Piece() = default;
@@ -82,7 +82,11 @@ class Reserve {
 #if defined(RAISON_MAPPED)
         const std::lock_guard<std::mutex> one(changing_);
         finish();
-        piece_ = Piece(bytes);
+        try {
+            piece_ = Piece(bytes);
+        } catch (const std::bad_alloc&) {
+            return;  // whoever packs will find out
+        }
         worker_ = std::thread([this, bytes] { piece_.touch(bytes); });
 #endif
     }

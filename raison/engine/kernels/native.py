@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from raison import hardware
-from raison.engine.kernels.weights import KINDS, Precision, Source, predictor_weights, weights_of
+from raison.engine.kernels.weights import FP32, KINDS, Precision, Source, predictor_weights, weights_of
 from raison.engine.slots import Ints
 from raison.engine.span import Wanted
 from raison.model.layers import Linear
@@ -43,7 +43,6 @@ PACKED_BYTES = 2 * 2**30
 """Packing copies the weights; a model larger than this runs on PyTorch, from its own."""
 WARM = 1.07
 """Packed blocks take up to 36 bytes where a file has 34."""
-FP32 = torch.float32
 POINTER = ctypes.c_void_p
 LANES = 16
 """Rows of logits end at a whole vector of the widest variant."""
@@ -171,11 +170,12 @@ def why_not(model: Transformer, precision: Precision = "fp32") -> str | None:
 def warm(tensors: Mapping[str, PackedMatrix]) -> None:
     """Have the system find memory for these matrices' packed form, which takes longer than packing, in a thread.
 
-    The next model that is packed gets it.
+    The next model that is packed gets it. Nothing is done where it would be more than half of what is left.
     """
     handle = library().handle
-    if handle is not None:
-        handle.raison_warm(int(WARM * sum(tensor.nbytes for tensor in tensors.values() if len(tensor.shape) == 2)))
+    size = int(WARM * sum(tensor.nbytes for tensor in tensors.values() if len(tensor.shape) == 2))
+    if handle is not None and size <= hardware.available_memory() // 2:
+        handle.raison_warm(size)
 
 
 def _handed(source: Source) -> _Weight:

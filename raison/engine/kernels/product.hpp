@@ -91,9 +91,9 @@ inline void full_block(const float* panel, const In* rows, int inputs, const Out
 }
 
 // Asks for the lines of a group of the panel that comes next, so that memory and arithmetic overlap.
-template <int BYTES>
+template <int SIZE>
 inline void ask_ahead(const char* next) {
-    for (int at = 0; at < BYTES; at += 64) _mm_prefetch(next + at, _MM_HINT_T1);
+    for (int at = 0; at < SIZE; at += 64) _mm_prefetch(next + at, _MM_HINT_T1);
 }
 
 template <int MR, int NV, class Out>
@@ -164,10 +164,12 @@ inline void one_block(const Matrix& w, const In* rows, const Out& out, int m, in
             if constexpr (NV <= PAIR) byte_block<MR, NV>(w.group_panel(column), rows, w.groups(), out, m, column, ahead);
             break;
         case NIBBLES:
-            if constexpr (NV <= PAIR) nibble_block<NIBBLES, MR, NV>(w.group_panel(column), rows, w.groups(), out, m, column, ahead);
+            if constexpr (NV <= PAIR)
+                nibble_block<NIBBLES, MR, NV>(w.group_panel(column), rows, w.groups(), out, m, column, ahead);
             break;
         case CENTRED:
-            if constexpr (NV <= PAIR) nibble_block<CENTRED, MR, NV>(w.group_panel(column), rows, w.groups(), out, m, column, ahead);
+            if constexpr (NV <= PAIR)
+                nibble_block<CENTRED, MR, NV>(w.group_panel(column), rows, w.groups(), out, m, column, ahead);
     }
 }
 
