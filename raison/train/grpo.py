@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import copy
 import random
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
@@ -215,7 +216,9 @@ class GrpoStep:
         self._reference = frozen_copy(learner.model) if stage.kl != "none" else None
 
     def __call__(self, step: int) -> StepOutcome:
+        begun = time.perf_counter()
         drawn = self.sampler.draw(step)
+        sampling_seconds = time.perf_counter() - begun
         self.log.write(drawn.rollouts)
         samples = credit(drawn, self.stage)
         figures = describe(drawn, self.sampler.thinks)
@@ -223,6 +226,7 @@ class GrpoStep:
             figures |= self._updates(step, samples)
             self.sampler.engine.update_weights()
         sampled = sum(len(r.completion_ids) for r in drawn.rollouts)
+        figures["rollout_seconds"] = sampling_seconds
         return StepOutcome(sum(s.tokens for s in samples), sampled, figures)
 
     def _updates(self, step: int, samples: list[Credited]) -> dict[str, float]:
