@@ -9,9 +9,10 @@ what it did not use is given back when it is settled. Not covered: that only one
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 from raison.errors import UserError
 from raison.serve.refusal import QUOTA, RATE, Limited
@@ -40,10 +41,11 @@ class Quota:
 
 def parse_quota(text: str) -> Quota:
     """`50000`, `50000/day` or `50000/month`; underscores may group digits. Raises UserError."""
-    number, _, period = text.partition("/")
-    if not number.replace("_", "").isdecimal() or (period or "total") not in get_args(Period):
+    number, slash, period = text.partition("/")
+    period = period if slash else "total"
+    if not re.fullmatch(r"[0-9]+(_[0-9]+)*", number) or period not in get_args(Period):
         raise UserError(f'"{text}" is no quota; write tokens, maybe with a period: 500000, 50000/day or 1000000/month')
-    return Quota(int(number), period or "total")  # type: ignore[arg-type]
+    return Quota(int(number), cast(Period, period))
 
 
 @dataclass(frozen=True, slots=True)

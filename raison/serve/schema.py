@@ -92,4 +92,5 @@ USAGE = Table(
 def insert_once(connection: Connection, table: Table, row: Mapping[str, Any]) -> bool:
     """Add `row` unless one with its primary key is there; returns whether it was added."""
     dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
-    return connection.execute(dialect.insert(table).values(row).on_conflict_do_nothing()).rowcount == 1
+    added = dialect.insert(table).values(row).on_conflict_do_nothing().returning(*table.primary_key)
+    return connection.execute(added).first() is not None

@@ -142,7 +142,7 @@ def _prepare(engine: Engine) -> None:
 @contextmanager
 def _file_lock(path: str | None) -> Iterator[None]:
     """Beside the database, because SQLite does not wait for others while it turns its write-ahead log on."""
-    with open(f"{path}.lock", "w") as file:
+    with open(os.open(f"{path}.lock", os.O_CREAT | os.O_WRONLY, 0o600), "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
