@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -78,7 +79,7 @@ def _running(folder: Path, user: dict[str, Any]) -> Iterator[int]:
         _wait(process, port, log)
         yield port
     finally:
-        process.send_signal(2)  # SIGINT: a fast shutdown, whoever is still connected
+        process.send_signal(signal.SIGQUIT)  # at once: the files are thrown away
         process.wait(STARTUP_SECONDS)
 
 
