@@ -24,6 +24,7 @@ from raison.reasoner import Reasoner
 from raison.serve.mistake import unavailable
 from raison.serve.refusal import Refused
 
+PACE_SECONDS = float(__import__("os").environ.get("PACE","0.01"))
 State = Literal["loading", "ready", "failed", "stopped"]
 Command = Callable[[Engine], None]
 
@@ -171,8 +172,12 @@ class EngineLoop:
             self._call(self._deliver)
 
     def _deliver(self) -> None:
+        """Hand out what was told, and look again a little later, as long as there was something."""
         with self._lock:
-            told, self._told, self._ringing = self._told, [], False
+            told, self._told = self._told, []
+            self._ringing = bool(told)
+        if told:
+            self._loop.call_later(PACE_SECONDS, self._deliver)
         for ticket, branch, event, at in told:
             ticket.listener.hear(branch, event, at)
 
