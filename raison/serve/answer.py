@@ -55,7 +55,8 @@ def whole(job: Job, kind: str, choices: list[dict[str, Any]], used: Used) -> dic
     """The body of an answer that is not streamed."""
     return {
         "id": job.id, "object": kind, "created": job.created, "model": job.order.model,
-        "system_fingerprint": job.service.fingerprint, "choices": choices, "usage": usage(used), "timings": timings(used),
+        "system_fingerprint": job.service.fingerprint, "choices": choices,
+        "usage": usage(used), "timings": timings(used),
     }  # fmt: skip
 
 

@@ -16,8 +16,8 @@ from typing import Any
 
 from raison.engine.grammar import Grammar
 from raison.engine.sequence import SEED_LIMIT, SamplingParams
-from raison.serve.protocol import ChatRequest, ResponseFormat, Sampling
 from raison.serve.mistake import Mistake
+from raison.serve.protocol import ChatRequest, ResponseFormat, Sampling
 from raison.serve.settings import ServeSettings
 from raison.think.effort import budget_of
 
@@ -67,7 +67,7 @@ def sampling(
     request: Sampling, prompt: int, context: int, limits: ServeSettings, *, most: int | None,
     budget: int | None, thinks: bool, grammar: Grammar | None = None,
 ) -> SamplingParams:  # fmt: skip
-    """Parameters for one prompt of so many tokens; `most` and `budget` as the request limits them, None = it does not."""
+    """Parameters for one prompt of so many tokens; `most` and `budget` are the request's limits, None = none."""
     space = room(prompt, context)
     most = space if most is None else min(most, space)
     return SamplingParams(
@@ -128,12 +128,11 @@ def grammar_of(wanted: ResponseFormat | None, limits: ServeSettings) -> Grammar 
     """
     if wanted is None or wanted.type == "text":
         return None
-    schema: Mapping[str, Any] | None = ANY_OBJECT
-    if wanted.type == "json_schema":
-        schema = wanted.json_schema.schema_ if wanted.json_schema is not None else None
-        if schema is None:
-            raise Mistake("response_format has the type json_schema but no json_schema.schema", "response_format")
-    return schema_grammar(schema, limits, "response_format")
+    if wanted.type == "json_object":
+        return schema_grammar(ANY_OBJECT, limits, "response_format")
+    if wanted.json_schema is None or wanted.json_schema.schema_ is None:
+        raise Mistake("response_format has the type json_schema but no json_schema.schema", "response_format")
+    return schema_grammar(wanted.json_schema.schema_, limits, "response_format")
 
 
 def schema_grammar(schema: Mapping[str, Any], limits: ServeSettings, param: str) -> Grammar:

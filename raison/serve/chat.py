@@ -81,7 +81,9 @@ class ChatView:
 
     async def stream(self) -> AsyncIterator[bytes]:
         """Role, thinking, answer, then how it ended, usage if asked for, and [DONE]. The end waits for the books."""
-        first = "".join(self.frame.choice(i, '"delta":{"role":"assistant","content":""}') for i in range(self.job.order.n))
+        first = "".join(
+            self.frame.choice(i, '"delta":{"role":"assistant","content":""}') for i in range(self.job.order.n)
+        )
         yield first.encode()
         ends = ""
         async for said in self.job.said():

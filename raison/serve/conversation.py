@@ -40,14 +40,11 @@ def chat_ids(
     *_, last = messages
     prefix = last if last.prefix and last.role == "assistant" else None
     said = messages[:-1] if prefix is not None else messages
-    try:
-        if tokenizer.template is None:
-            ids = _own(tokenizer, said)
-        else:
-            ids = _templated(tokenizer, tokenizer.template, said, tools, thinking, variables or {})
-        return ids if prefix is None else [*ids, *_begun(tokenizer, prefix, ids)]
-    except UnicodeEncodeError:
-        raise Mistake("a message holds half of a surrogate pair, which is no character", "messages") from None
+    if tokenizer.template is None:
+        ids = _own(tokenizer, said)
+    else:
+        ids = _templated(tokenizer, tokenizer.template, said, tools, thinking, variables or {})
+    return ids if prefix is None else [*ids, *_begun(tokenizer, prefix, ids)]
 
 
 def thinks(tokenizer: Tokenizer, ids: Sequence[int]) -> bool:
@@ -59,11 +56,20 @@ def thinks(tokenizer: Tokenizer, ids: Sequence[int]) -> bool:
 def text_of(message: Message) -> str:
     """A message's content as one text. Raises Mistake for anything but text."""
     if message.content is None or isinstance(message.content, str):
-        return message.content or ""
+        return characters(message.content or "", "messages")
     for part in message.content:
         if part.text is None:
             raise Mistake(f'a message has a part of type "{part.type:.40}"; this model reads text only', "messages")
-    return "".join(part.text or "" for part in message.content)
+    return characters("".join(part.text or "" for part in message.content), "messages")
+
+
+def characters(text: str, param: str) -> str:
+    """The same text. Raises Mistake where JSON's escapes made halves of surrogate pairs, which are no characters."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise Mistake("the text holds half of a surrogate pair, which is no character", param) from None
+    return text
 
 
 def _own(tokenizer: Tokenizer, messages: Sequence[Message]) -> list[int]:
@@ -92,7 +98,7 @@ def _templated(
     text = template.render(rows, add_generation_prompt=True, **given)
     if thinking and "enable_thinking" in template.source and _opens_by_itself(template):
         text += "<think>\n"
-    return tokenizer.encode(text)
+    return tokenizer.encode(characters(text, "messages"))
 
 
 def _opens_by_itself(template: ChatTemplate) -> bool:
@@ -108,7 +114,12 @@ def _plain(message: Message) -> dict[str, Any]:
     fields = message.model_dump(exclude_none=True, exclude={"prefix", "reasoning"})
     thoughts = message.reasoning_content or message.reasoning
     role = "system" if message.role == "developer" else message.role
-    return {**fields, "role": role, "content": text_of(message), **({"reasoning_content": thoughts} if thoughts else {})}
+    return {
+        **fields,
+        "role": role,
+        "content": text_of(message),
+        **({"reasoning_content": thoughts} if thoughts else {}),
+    }
 
 
 def _begun(tokenizer: Tokenizer, prefix: Message, prompt: Sequence[int]) -> list[int]:
@@ -119,4 +130,4 @@ def _begun(tokenizer: Tokenizer, prefix: Message, prompt: Sequence[int]) -> list
     if not thinks(tokenizer, prompt):
         return answer
     assert tokenizer.think_close is not None
-    return [*encode(thoughts), *([tokenizer.think_close, *answer] if answer else [])]
+    return [*encode(characters(thoughts, "messages")), *([tokenizer.think_close, *answer] if answer else [])]

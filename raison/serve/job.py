@@ -31,7 +31,6 @@ from raison.serve.outbox import Outbox, Said
 from raison.serve.refusal import Refused
 from raison.serve.service import Service
 
-
 LOG = logging.getLogger("raison.serve")
 HUNG_UP = Refused("the client has gone", 499, "invalid_request_error", "client_closed_request")
 

@@ -24,7 +24,7 @@ from raison.reasoner import Reasoner
 from raison.serve.mistake import unavailable
 from raison.serve.refusal import Refused
 
-PACE_SECONDS = float(__import__("os").environ.get("PACE","0.01"))
+PACE_SECONDS = float(__import__("os").environ.get("PACE", "0.01"))
 State = Literal["loading", "ready", "failed", "stopped"]
 Command = Callable[[Engine], None]
 

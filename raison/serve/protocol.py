@@ -1,5 +1,5 @@
-"""What clients send to the chat and completion endpoints: OpenAI's fields, and those of DeepSeek, vLLM and llama.cpp that
-are in use.
+"""What clients send to the chat and completion endpoints: OpenAI's fields, and those of DeepSeek, vLLM and llama.cpp
+that are in use.
 
 A field that is not named here is accepted and ignored, and so is null, for clients send both. The rules are DeepSeek's
 of V3.2 and V4: `max_tokens` covers thinking and answer, `reasoning_content` of earlier turns is accepted, and a

@@ -43,7 +43,9 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
 """For every endpoint's documentation."""
 
 
-def respond(request: Request, status: int, body: dict[str, Any], headers: Mapping[str, str] | None = None) -> JSONResponse:
+def respond(
+    request: Request, status: int, body: dict[str, Any], headers: Mapping[str, str] | None = None
+) -> JSONResponse:
     """The error as a response, counted."""
     service = getattr(request.app.state, "service", None)
     if service is not None:
@@ -51,7 +53,9 @@ def respond(request: Request, status: int, body: dict[str, Any], headers: Mappin
     return JSONResponse(body, status, headers)
 
 
-def plain_body(message: str, kind: str = "invalid_request_error", param: str | None = None, code: str | None = None) -> dict[str, Any]:
+def plain_body(
+    message: str, kind: str = "invalid_request_error", param: str | None = None, code: str | None = None
+) -> dict[str, Any]:
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 

@@ -79,7 +79,7 @@ def _small_routes(app: FastAPI, service: Service) -> None:
 
 
 class Server(uvicorn.Server):
-    """uvicorn, but a first SIGTERM or ^C lets the answers under way end while new requests get 503; a second ends now."""
+    """uvicorn, but a first SIGTERM or ^C lets answers under way end while new requests get 503; a second ends now."""
 
     def __init__(self, config: uvicorn.Config, service: Service) -> None:
         super().__init__(config)

@@ -1,4 +1,7 @@
-"""What a server allows and how it speaks: plain numbers, the same for every request. Not covered: what a key may use."""
+"""What a server allows and how it speaks: plain numbers, the same for every request.
+
+Not covered: what a key may use (limits.py).
+"""
 
 from __future__ import annotations
 

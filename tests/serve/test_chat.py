@@ -144,11 +144,18 @@ def test_a_body_that_is_no_request_is_400(body: bytes, served: Served) -> None:
     assert reply.json()["error"]["message"]
 
 
-def test_half_a_surrogate_pair_is_a_mistake(served: Served) -> None:
-    for where in ({"content": "\ud800"}, {"content": "x", "name": "\ud800"}):
-        body = '{"messages":[{"role":"user","content":"%s"}],"stop":"\\ud800"}' % "\\ud800"
-        reply = served.client.post(CHAT, content=body.encode(), headers={"content-type": "application/json"})
-        assert reply.status_code == 400, where
+@pytest.mark.parametrize(
+    "message",
+    [
+        r'{"role":"user","content":"\ud800"}',
+        r'{"role":"user","content":[{"type":"text","text":"\ud800"}]}',
+        r'{"role":"user","content":"x"},{"role":"assistant","content":"x","prefix":true,"reasoning":"\ud800"}',
+    ],
+)
+def test_half_a_surrogate_pair_is_a_mistake(message: str, served: Served) -> None:
+    body = f'{{"messages":[{message}],"stop":"\\ud800"}}'
+    reply = served.client.post(CHAT, content=body, headers={"content-type": "application/json"})
+    assert reply.status_code == 400, reply.text
 
 
 def test_another_models_name_is_404(served: Served) -> None:
@@ -159,8 +166,13 @@ def test_another_models_name_is_404(served: Served) -> None:
 
 def test_system_messages_go_in_front_of_the_question(served: Served) -> None:
     said = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "1 2 -> 3"}]
-    one = [{"role": "user", "content": [{"type": "text", "text": "Be brief.\n\n"}, {"type": "text", "text": "1 2 -> 3"}]}]
-    assert served.ask(messages=said, seed=1, max_tokens=20)["choices"] == served.ask(messages=one, seed=1, max_tokens=20)["choices"]
+    one = [
+        {"role": "user", "content": [{"type": "text", "text": "Be brief.\n\n"}, {"type": "text", "text": "1 2 -> 3"}]}
+    ]
+    assert (
+        served.ask(messages=said, seed=1, max_tokens=20)["choices"]
+        == served.ask(messages=one, seed=1, max_tokens=20)["choices"]
+    )
 
 
 @pytest.mark.parametrize("name", ["reasoning_content", "reasoning"])
