@@ -9,14 +9,18 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from raison.serve.access import Caller, sole_authorization
+from raison.serve.mistake import Mistake
 from raison.serve.refusal import Denied, Refused
 from raison.serve.refused import respond
 from raison.serve.service import Service
 
+PATIENCE = 16
+"""Bodies of up to so many times the limit are read to their end, and thrown away."""
 LOOPBACK = frozenset(("127.0.0.1", "localhost", "::1"))
 
 
@@ -34,6 +38,7 @@ class Gate:
             request = Request(scope)
             try:
                 scope.setdefault("state", {})["caller"] = await self._caller(request)
+                receive = await self._limited(request, receive)
             except Refused as error:
                 await respond(request, error.status, error.body, error.headers)(scope, receive, send)
                 return
@@ -51,6 +56,28 @@ class Gate:
                 403, "invalid_request_error", "loopback_only",
             )  # fmt: skip
         return caller
+
+    async def _limited(self, request: Request, receive: Receive) -> Receive:
+        """The same body, which may not be too large. One that says itself that it is is refused once it has come, for
+        who still sends hears no answer; one that does not say is counted as it is read.
+        """
+        most, said = self._service.settings.max_body_bytes, request.headers.get("content-length", "0")
+        size = int(said) if said.isdecimal() else 0
+        if size > most:
+            while size <= PATIENCE * most and (await receive()).get("more_body"):
+                pass
+            raise Mistake(f"the body has {size} bytes; at most {most} are taken", None, "body_too_large", 413)
+        read = 0
+
+        async def counted() -> Message:
+            nonlocal read
+            message = await receive()
+            read += len(message.get("body", b""))
+            if read > most:
+                raise HTTPException(413, f"the body has more than {most} bytes")
+            return message
+
+        return counted
 
 
 def hostname(host: str) -> str | None:

@@ -40,7 +40,7 @@ def create_app(service: Service) -> FastAPI:
 
     app = FastAPI(
         title="Raison", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None,
-        openapi_url="/openapi.json", max_body_size=service.settings.max_body_bytes,
+        openapi_url="/openapi.json",
     )  # fmt: skip
     app.state.service = service
     refused.install(app)

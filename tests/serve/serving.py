@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,16 +73,19 @@ def small_reasoner(tokenizer: Tokenizer = TOKENIZER, **engine: Any) -> Reasoner:
 
 @contextmanager
 def serving(
-    home: Path, reasoner: Reasoner | None = None, access: Access | None = None, **settings: Any
+    home: Path,
+    load: Callable[[], Reasoner] | None = None,
+    access: Access | None = None,
+    wait: bool = True,
+    **settings: Any,
 ) -> Iterator[Served]:
-    """A server on a free port of this machine, until the end of the block; it must be quiet then."""
-    made = small_reasoner() if reasoner is None else reasoner
-    service = Service(lambda: made, access or open_access(home), ServeSettings(**settings), "small")
+    """A server on a free port of this machine, until the end of the block; ready, unless `wait` is False."""
+    service = Service(load or small_reasoner, access or open_access(home), ServeSettings(**settings), "small")
     config = uvicorn.Config(create_app(service), port=0, log_config=None, access_log=False, ws="none")
     server = Server(config, service)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
-    while not server.started or service.health == "loading":
+    while not server.started or (wait and service.health == "loading"):
         time.sleep(0.005)
     port = server.servers[0].sockets[0].getsockname()[1]
     url = f"http://127.0.0.1:{port}"
