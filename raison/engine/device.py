@@ -87,7 +87,7 @@ class Graph:
 def asks_host_for_groups(device: torch.device, dtype: torch.dtype) -> bool:
     """Whether torch's grouped product needs its groups' sizes on the host, which cannot be recorded.
 
-    It does but for bf16 on devices of compute capability 9.x and 10.x (aten/src/ATen/native/cuda/GroupedBlas.cpp).
+    PyTorch's does but for bf16 on compute capability 9.x and 10.x (its aten/src/ATen/native/cuda/GroupedBlas.cpp).
     """
     return dtype != torch.bfloat16 or torch.cuda.get_device_capability(device)[0] not in (9, 10)
 

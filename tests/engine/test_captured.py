@@ -37,6 +37,7 @@ from tests.shapes import FAMILY_SHAPES, SHAPES, random_model
 
 ALL_SHAPES = SHAPES | FAMILY_SHAPES
 GPU = torch.device("cuda", 0)
+pytestmark = pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")
 
 
 def runner_of(engine: Engine) -> CapturedRunner:
