@@ -35,6 +35,7 @@ from raison.model.transformer import Transformer
 from raison.records import Completion
 from raison.text.chat import Turn, prompt_ids
 from raison.text.tokenizer import Tokenizer
+from raison.think.effort import budget_of
 from raison.weights import source
 
 SHIPPED = Path(__file__).parent / "models" / "countdown-r1"
@@ -179,7 +180,7 @@ class Reasoner:
         ids = prompt_ids(self.tokenizer, prompt, history)
         params = SamplingParams(
             temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, stop=_strings(stop), seed=seed,
-            grammar=_grammar(schema, regex), **self._limits(ids, budget, answer_tokens),
+            grammar=_grammar(schema, regex), **self.limits(ids, budget, answer_tokens),
         )  # fmt: skip
         return self.engine.generate([ids], params, n)[0]
 
@@ -203,7 +204,7 @@ class Reasoner:
         ids = prompt_ids(self.tokenizer, prompt, history)
         params = SamplingParams(
             temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, stop=_strings(stop), seed=seed,
-            grammar=_grammar(schema, regex), **self._limits(ids, budget, answer_tokens),
+            grammar=_grammar(schema, regex), **self.limits(ids, budget, answer_tokens),
         )  # fmt: skip
         return self.engine.stream(ids, params)
 
@@ -217,16 +218,24 @@ class Reasoner:
             raise UserError(f"token ids must be from 0 to {vocabulary - 1}; encode text with .tokenizer")
         return self.model.score(token_ids)
 
-    def _limits(self, prompt: Sequence[int], budget: int | None, answer: int | None) -> Limits:
-        """What leaves room for prompt, thinking and answer in the context."""
+    @property
+    def context(self) -> int:
+        """Tokens of prompt and completion that the engine holds at most."""
+        return min(self.spec.max_position_embeddings, self.settings.cache_tokens)
+
+    def budget_of(self, effort: str) -> int | None:
+        """Thinking tokens of an effort level (think/effort.py), as measured for this model where it was."""
+        return budget_of(effort, self.provenance, self.context)
+
+    def limits(self, prompt: Sequence[int], budget: int | None, answer: int | None = None) -> Limits:
+        """What leaves room for prompt, thinking and answer in the context, as SamplingParams' fields."""
         thinks = self.tokenizer.think_close is not None
         answer = answer if answer is not None else THINKERS_ANSWER if thinks else PLAIN_ANSWER
-        context = min(self.spec.max_position_embeddings, self.settings.cache_tokens)
-        room = context - len(prompt) - MARKS - (answer if thinks else 1)
+        room = self.context - len(prompt) - MARKS - (answer if thinks else 1)
         if room < 0:
             raise UserError(
-                f"the prompt has {len(prompt)} tokens and the answer may have {answer}, but the context is {context}; "
-                "shorten the prompt or lower answer_tokens"
+                f"the prompt has {len(prompt)} tokens and the answer may have {answer}, but the context is "
+                f"{self.context}; shorten the prompt or lower answer_tokens"
             )
         if not thinks:
             return Limits(thinking_budget=None, answer_tokens=answer, max_tokens=min(answer, room + 1))
