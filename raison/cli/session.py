@@ -19,6 +19,7 @@ from rich.text import Text
 
 from raison.cli.loading import load_reasoner
 from raison.cli.output import visible
+from raison.engine.device import Device
 from raison.errors import UserError
 from raison.hardware import available_cores, steady_memory
 from raison.reasoner import Reasoner
@@ -44,15 +45,15 @@ def prepare(threads: int) -> int:
 class Asking:
     """How problems are put to the reasoner."""
 
-    budget: int = 512
+    budget: int | None = 512
     n: int = 1
     temperature: float = 1.0
     seed: int = 0
 
     def __post_init__(self) -> None:
         for name, low in (("budget", 0), ("n", 1), ("temperature", 0), ("seed", 0)):
-            if getattr(self, name) < low:
-                raise UserError(f"{name} is {getattr(self, name)}; it must be at least {low}")
+            if (value := getattr(self, name)) is not None and value < low:
+                raise UserError(f"{name} is {value}; it must be at least {low}")
 
     def next(self) -> Asking:
         """The same with another seed, for the next problem."""
@@ -107,9 +108,9 @@ class Solved:
         return sum(len(completion.token_ids) for completion in self.completions)
 
 
-def open_reasoner(console: Console, path: str | None) -> tuple[Reasoner, Task]:
+def open_reasoner(console: Console, path: str | None, device: Device = "cpu") -> tuple[Reasoner, Task]:
     """A reasoner and the task that its provenance names. Raises CheckpointError, or UserError for an unknown task."""
-    reasoner = load_reasoner(console, path)
+    reasoner = load_reasoner(console, path, device)
     task = load_task(task_name(reasoner), held_out=True)
     return reasoner, task
 

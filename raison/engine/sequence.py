@@ -91,6 +91,10 @@ class Event:
     thinking: bool
     """Whether `text` is thinking."""
     finished: Completion | None = None
+    logprob: float | None = None
+    """Of the token, as in Completion.logprobs."""
+    top: tuple[tuple[int, float], ...] = ()
+    """The likeliest ids of its place and their log-probabilities, as many as SamplingParams.top_logprobs."""
 
 
 @dataclass(frozen=True, slots=True)
