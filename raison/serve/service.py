@@ -23,7 +23,7 @@ from raison.serve.mistake import unavailable, unknown_model
 from raison.serve.protocol import Message
 from raison.serve.refusal import Refused
 from raison.serve.settings import ServeSettings
-from raison.think.effort import EFFORTS, budget_of
+from raison.think.effort import budgets_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -87,7 +87,7 @@ class Service:
         if self.engine.reasoner is None:
             return about
         provenance, context = self.reasoner.provenance, self.context
-        efforts = {effort: budget_of(effort, provenance, context) for effort in EFFORTS}
+        efforts = budgets_of(provenance, context)
         return {**about, "raison": {"context": context, "efforts": efforts, "thinks": self.thinks, "price": None}}
 
     @cached_property
