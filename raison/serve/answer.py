@@ -27,8 +27,12 @@ def quote(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-def usage(used: Used) -> dict[str, Any]:
-    """OpenAI's names, and DeepSeek's for the cache; all counted from ids, every drawn token included."""
+def usage(job: Job, used: Used) -> dict[str, Any]:
+    """OpenAI's names, and DeepSeek's for the cache; all counted from ids, every drawn token included.
+
+    `raison` has what became of each branch, the server's own clock for clients that check theirs, and the cost in
+    dollars where there is a price.
+    """
     return {
         "prompt_tokens": used.prompt_tokens,
         "completion_tokens": used.completion_tokens,
@@ -37,14 +41,23 @@ def usage(used: Used) -> dict[str, Any]:
         "completion_tokens_details": {"reasoning_tokens": used.reasoning_tokens},
         "prompt_cache_hit_tokens": used.cached_tokens,
         "prompt_cache_miss_tokens": used.prompt_tokens - used.cached_tokens,
+        "raison": {
+            "branches": [_branch(i, one) for i, one in sorted(job.completions.items())],
+            "seconds": used.seconds,
+            "first_token_seconds": None if math.isnan(used.first_token_seconds) else used.first_token_seconds,
+            "tokens_per_second": used.completion_tokens / max(used.seconds, 1e-9),
+            "cost": dollars(job.service.access.cost(used)),
+        },
     }
 
 
-def timings(used: Used) -> dict[str, Any]:
-    """For clients that check their own clock against the server's."""
-    first = None if math.isnan(used.first_token_seconds) else used.first_token_seconds
-    rate = used.completion_tokens / max(used.seconds, 1e-9)
-    return {"seconds": used.seconds, "first_token_seconds": first, "tokens_per_second": rate}
+def _branch(number: int, one: Completion) -> dict[str, Any]:
+    tokens = {"tokens": len(one.token_ids), "thinking_tokens": one.thinking_tokens}
+    return {"branch": number, **tokens, "finish": one.finish_reason}
+
+
+def dollars(nano: int | None) -> float | None:
+    return None if nano is None else nano / 1e9
 
 
 def reasoning(text: str | None, field: ReasoningField) -> dict[str, str | None]:
@@ -56,7 +69,7 @@ def whole(job: Job, kind: str, choices: list[dict[str, Any]], used: Used) -> dic
     return {
         "id": job.id, "object": kind, "created": job.created, "model": job.order.model,
         "system_fingerprint": job.service.fingerprint, "choices": choices,
-        "usage": usage(used), "timings": timings(used),
+        "usage": usage(job, used),
     }  # fmt: skip
 
 
@@ -64,6 +77,7 @@ class Frame:
     """The chunks of one stream."""
 
     def __init__(self, job: Job, kind: str) -> None:
+        self._job = job
         self._head = (
             f'data: {{"id":"{job.id}","object":"{kind}","created":{job.created},"model":{quote(job.order.model)},'
             f'"system_fingerprint":"{job.service.fingerprint}","choices":['
@@ -76,7 +90,7 @@ class Frame:
 
     def last(self, used: Used) -> str:
         """The chunk without choices that carries the usage."""
-        return f'{self._head}],"usage":{json.dumps(usage(used))},"timings":{json.dumps(timings(used))}}}\n\n'
+        return f'{self._head}],"usage":{json.dumps(usage(self._job, used))}}}\n\n'
 
     def other(self, value: Mapping[str, Any]) -> str:
         """A chunk without choices that carries the project's own field `raison`."""

@@ -20,11 +20,13 @@ from raison.serve.mistake import Mistake
 from raison.serve.protocol import ChatRequest, ResponseFormat, Sampling
 from raison.serve.settings import ServeSettings
 from raison.think.effort import budget_of
+from raison.think.parse import Wish
 
 MARKS = 2
 """Tokens beside thinking and answer: `</think>` and the end of the sequence."""
 ANSWER_SHARE, LEAST_ANSWER, MOST_ANSWER = 4, 64, 1024
 """Kept for the answer: a quarter of the limit, within these bounds, and never more than half."""
+DEFAULT_SAMPLES = Wish().max_samples
 ANY_OBJECT = {"type": "object"}
 
 
@@ -45,12 +47,19 @@ class Order:
 
     @property
     def branches(self) -> int:
-        return self.n * len(self.prompts)
+        """At most so many at once."""
+        return self.n * len(self.prompts) if self.strategy is None else most_branches(self.strategy)
 
     @property
     def most_tokens(self) -> int:
         """Prompts, and the most that may be generated."""
-        return sum(len(prompt) + self.n * self.params.max_tokens for prompt in self.prompts)
+        return sum(map(len, self.prompts)) + self.branches * self.params.max_tokens
+
+
+def most_branches(strategy: Mapping[str, Any]) -> int:
+    """Samples that a strategy may have under way at once, as far as its fields tell (think/parse.py reads them)."""
+    named = [strategy.get(name) for name in ("max_samples", "paths")]
+    return max((value for value in named if isinstance(value, int) and value > 0), default=DEFAULT_SAMPLES)
 
 
 def room(prompt: int, context: int) -> int:

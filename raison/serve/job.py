@@ -8,7 +8,7 @@
 A client that hangs up cancels the branches; a deadline does; the rest is the same: the engine tells each branch's end
 with what it had drawn, and that is settled exactly once, before a client that still listens gets its last byte. What
 was never drawn is given back. Not covered: what the client is shown (chat.py, completions.py), several branches that
-depend on each other (strategies: voting.py).
+depend on each other (voting.py).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import uuid
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 
-from raison.engine.sequence import sample_seed
+from raison.engine.sequence import Event, sample_seed
 from raison.errors import UserError
 from raison.records import Completion
 from raison.serve.access import Caller, Reservation, Used
@@ -51,8 +51,8 @@ class Job:
         loop = asyncio.get_running_loop()
         self._running: asyncio.Future[None] = loop.create_future()
         self._ended: asyncio.Future[None] = loop.create_future()
-        self._outbox = Outbox(order.branches, order.tokens, self._all_ended)
-        self._ticket = Ticket(self._outbox, caller.key)
+        self._outbox = Outbox(order.tokens, self._one_ended)
+        self._ticket = Ticket(self, caller.key)
         self._task: asyncio.Task[None] | None = None
         self._turn: asyncio.Future[Place] | None = None
         self._stopped: Refused | None = None
@@ -69,11 +69,8 @@ class Job:
 
     async def said(self) -> AsyncIterator[list[Said]]:
         """What the branches say, until all have ended; an empty list where nothing was said for a while."""
-        left = self.order.branches
-        while left:
-            said = await self._outbox.next()
-            left -= sum(one.finished is not None for one in said)
-            yield said
+        while not self._outbox.empty:
+            yield await self._outbox.next()
 
     async def settled(self) -> Used:
         """Wait until what was used is in the books. Raises what cut it off."""
@@ -100,6 +97,12 @@ class Job:
         """The branches that have ended."""
         return self._outbox.completions
 
+    @property
+    def finish(self) -> str:
+        """The request's end as the books keep it: the worst of its branches."""
+        ends = {one.finish_reason for one in self.completions.values()}
+        return next((end for end in ("cancelled", "length", "stop") if end in ends), "cancelled")
+
     def used(self) -> Used:
         """What was used so far: every token that was drawn, and each prompt once."""
         done = self.completions
@@ -107,14 +110,14 @@ class Job:
         cached = [
             min((done[i].cached_tokens for i in range(p * n, (p + 1) * n) if i in done), default=0)
             for p in range(len(self.order.prompts))
-        ]
+        ]  # the first of the samples reads the prompt, the others find it
         now, first = time.perf_counter(), self._outbox.first_at
         return Used(
             request=self.id, key=self.caller.key, model=self.order.model, endpoint=self.order.endpoint,
             prompt_tokens=sum(map(len, self.order.prompts)), cached_tokens=sum(cached),
             completion_tokens=sum(len(one.token_ids) for one in done.values()),
             reasoning_tokens=sum(one.thinking_tokens for one in done.values()),
-            branches=self.order.branches, finish=finish_of(done), seconds=now - self._arrived,
+            branches=max(len(done), 1), finish=self.finish, seconds=now - self._arrived,
             first_token_seconds=float("nan") if first is None else first - self._arrived,
         )  # fmt: skip
 
@@ -134,14 +137,18 @@ class Job:
 
     async def _draw(self) -> None:
         """Wait for a turn, then for the last token."""
-        service, order = self.service, self.order
         place = await self._admitted()
         try:
-            await service.engine.start(self._ticket, draws_of(order))
-            self._running.set_result(None)
-            await self._ended
+            await self._sample()
         finally:
-            service.admission.leave(place, self.used().tokens)
+            self._outbox.close()
+            self.service.admission.leave(place, self.used().tokens)
+
+    async def _sample(self) -> None:
+        """Draw all that is to be drawn, to its end."""
+        await self.service.engine.start(self._ticket, draws_of(self.order))
+        self._running.set_result(None)
+        await self._ended
 
     async def _admitted(self) -> Place:
         service, order = self.service, self.order
@@ -170,21 +177,23 @@ class Job:
         if error is not None and not isinstance(error, UserError):
             LOG.error("request %s failed", self.id, exc_info=error)
 
-    def _all_ended(self) -> None:
+    def hear(self, branch: int, event: Event, at: float) -> None:
+        self._outbox.hear(branch, event, at)
+
+    def fail(self, error: BaseException) -> None:
+        self._outbox.fail(error)
         if not self._ended.done():
+            self._ended.set_result(None)
+
+    def _one_ended(self) -> None:
+        if len(self.completions) == self.order.branches and not self._ended.done():
             self._ended.set_result(None)
 
 
 def draws_of(order: Order) -> list[Draw]:
     """Branch p * n + i is sample i of prompt p; each prompt has seeds of its own."""
     return [
-        Draw(p * order.n + i, prompt, replace(order.params, seed=sample_seed(order.params.seed, p)))
+        Draw(p * order.n + i, prompt, replace(order.params, seed=sample_seed(order.params.seed, p)), i)
         for p, prompt in enumerate(order.prompts)
         for i in range(order.n)
     ]
-
-
-def finish_of(completions: Mapping[int, Completion]) -> str:
-    """The request's end as the books keep it: the worst of its branches."""
-    ends = {one.finish_reason for one in completions.values()}
-    return next((end for end in ("cancelled", "length", "stop") if end in ends), "cancelled")

@@ -24,7 +24,8 @@ from raison.reasoner import Reasoner
 from raison.serve.mistake import unavailable
 from raison.serve.refusal import Refused
 
-PACE_SECONDS = float(__import__("os").environ.get("PACE", "0.01"))
+PACE_SECONDS = 0.005
+"""Events are handed out at most so often: nobody reads faster, and each time costs every stream a chunk."""
 State = Literal["loading", "ready", "failed", "stopped"]
 Command = Callable[[Engine], None]
 
@@ -41,11 +42,13 @@ class Listener(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """One branch to be drawn: its number, which makes its seed, and its prompt."""
+    """One branch to be drawn."""
 
     number: int
     prompt: Sequence[int]
     params: SamplingParams
+    sample: int
+    """Which of the samples of its parameters' seed it is (engine.sequence.sample_seed)."""
 
 
 @dataclass(slots=True, eq=False)
@@ -115,7 +118,7 @@ class EngineLoop:
     def _submit(self, engine: Engine, ticket: Ticket, draws: Sequence[Draw]) -> None:
         for same in _alike(draws):
             first = same[0]
-            numbers = engine.submit(first.prompt, first.params, len(same), ticket.tenant, first=first.number)
+            numbers = engine.submit(first.prompt, first.params, len(same), ticket.tenant, first=first.sample)
             for draw, number in zip(same, numbers, strict=True):
                 ticket.sequences[draw.number] = number
                 self._listening[number] = ticket, draw.number
@@ -222,7 +225,7 @@ def _alike(draws: Sequence[Draw]) -> Iterator[Sequence[Draw]]:
     """Runs of draws that the engine takes as samples of one prompt, and whose prompt it computes once."""
     run: list[Draw] = []
     for draw in draws:
-        if run and (draw.number, draw.prompt, draw.params) != (run[-1].number + 1, run[0].prompt, run[0].params):
+        if run and (draw.sample, draw.prompt, draw.params) != (run[-1].sample + 1, run[0].prompt, run[0].params):
             yield run
             run = []
         run.append(draw)

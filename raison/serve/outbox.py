@@ -27,13 +27,17 @@ class Said:
 
 
 class Outbox:
-    """A Listener that one reader empties. `ended` is called once, when the last of `branches` has ended."""
+    """A Listener that one reader empties.
 
-    def __init__(self, branches: int, tokens: bool, ended: Callable[[], None]) -> None:
+    `finished` is told of every branch that ends; `close` says that there will be no more.
+    """
+
+    def __init__(self, tokens: bool, finished: Callable[[], None]) -> None:
+        self.closed = False
         self.completions: dict[int, Completion] = {}
         self.first_at: float | None = None
         self.error: BaseException | None = None
-        self._left, self._tokens, self._ended = branches, tokens, ended
+        self._tokens, self._finished = tokens, finished
         self._said: dict[int, Said] = {}
         self._ready = asyncio.Event()
 
@@ -51,29 +55,35 @@ class Outbox:
         if self._tokens:
             said.tokens.append(event)
         if event.finished is not None:
-            self._finish(said, event.finished)
+            said.finished = self.completions[branch] = event.finished
+            self._finished()
         self._ready.set()
 
     def fail(self, error: BaseException) -> None:
         self.error = error
-        self.poke()
-        self._ended()
+        self.close()
+
+    def close(self) -> None:
+        self.closed = True
+        self._ready.set()
 
     def poke(self) -> None:
         """Let the reader go on, even with nothing."""
         self._ready.set()
 
+    @property
+    def empty(self) -> bool:
+        """Whether all was said and taken."""
+        return self.closed and not self._said and self.error is None
+
     async def next(self) -> list[Said]:
-        """All that was said since the last call; waits until there is something, or `poke`. Raises what failed."""
-        await self._ready.wait()
-        self._ready.clear()
+        """All that was said since the last call; waits until there is something, `poke`, or the end. Raises what
+        failed.
+        """
+        if not self.closed:
+            await self._ready.wait()
+            self._ready.clear()
         if self.error is not None:
             raise self.error
         said, self._said = list(self._said.values()), {}
         return said
-
-    def _finish(self, said: Said, completion: Completion) -> None:
-        said.finished = self.completions[said.branch] = completion
-        self._left -= 1
-        if not self._left:
-            self._ended()

@@ -14,7 +14,7 @@ from typing import Any, Literal, ParamSpec, Protocol, TypeVar
 
 from raison import __version__
 from raison.reasoner import Reasoner
-from raison.serve.access import Access, Caller
+from raison.serve.access import Access, Caller, Used
 from raison.serve.admission import Admission, Room
 from raison.serve.conversation import chat_ids, thinks
 from raison.serve.loop import EngineLoop, State
@@ -29,6 +29,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 OVERCOMMIT = 2
 """Most tokens admitted, in caches: requests seldom use all that they may, and the engine puts one back if they do."""
+MILLION = 1_000_000
 ACCESS_THREADS, TEXT_THREADS = 64, 2
 Health = Literal["ok", "loading", "draining", "failed"]
 
@@ -88,7 +89,22 @@ class Service:
             return about
         provenance, context = self.reasoner.provenance, self.context
         efforts = budgets_of(provenance, context)
-        return {**about, "raison": {"context": context, "efforts": efforts, "thinks": self.thinks, "price": None}}
+        return {**about, "raison": {"context": context, "efforts": efforts, "thinks": self.thinks, "price": self.price}}
+
+    @property
+    def price(self) -> dict[str, float | None] | None:
+        """Dollars for a million tokens; None where the model has no price."""
+
+        def million(prompt: int, cached: int, completion: int) -> float | None:
+            used = Used("", "", self.model, "", prompt, cached, completion, 0, 1, "", 0.0, 0.0)
+            nano = self.access.cost(used)
+            return None if nano is None else nano / 1e9
+
+        prices = {
+            "input": million(MILLION, 0, 0), "cached_input": million(MILLION, MILLION, 0),
+            "output": million(0, 0, MILLION),
+        }  # fmt: skip
+        return None if prices["input"] is None else prices
 
     @cached_property
     def thinks(self) -> bool:
