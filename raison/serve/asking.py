@@ -74,7 +74,7 @@ def room(prompt: int, context: int) -> int:
 
 def sampling(
     request: Sampling, prompt: int, context: int, limits: ServeSettings, *, most: int | None,
-    budget: int | None, thinks: bool, grammar: Grammar | None = None,
+    budget: int | None, thinks: bool, grammar: Grammar | None = None, top: int | None = None,
 ) -> SamplingParams:  # fmt: skip
     """Parameters for one prompt of so many tokens; `most` and `budget` are the request's limits, None = none."""
     space = room(prompt, context)

@@ -6,7 +6,6 @@ Not covered: how the answer looks (chat_view.py).
 from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse
 
 from raison.serve.access import Caller
 from raison.serve.asking import Order, asked_budget, choices, grammar_of, sampling
@@ -17,7 +16,7 @@ from raison.serve.mistake import Mistake
 from raison.serve.protocol import ChatRequest
 from raison.serve.refused import REFUSALS
 from raison.serve.service import Service
-from raison.serve.streaming import EventStream, unless_gone
+from raison.serve.streaming import answered
 from raison.serve.tools import offered, required
 from raison.serve.voting import VoteJob
 
@@ -32,22 +31,14 @@ async def chat_completions(body: ChatRequest, request: Request) -> Response:
     caller: Caller = request.state.caller
     service.check(caller, body.model)
     order = await service.read(order_of, body, service)
-    job = (Job if order.strategy is None else VoteJob)(service, caller, order, "chatcmpl")
-    if await unless_gone(request.receive, _begun(job), job.cancel) is None:
-        return Response(status_code=499)
-    view = (ChatView if order.strategy is None else VoteView)(job, body, bool(body.tools))
-    if body.stream:
-        return EventStream(view.stream(), job.cancel)
-    answer = await unless_gone(request.receive, view.whole(), job.cancel)
-    return Response(status_code=499) if answer is None else JSONResponse(answer)
+    if order.strategy is None:
+        job = Job(service, caller, order, "chatcmpl")
+        return await answered(request, job, ChatView(job, body, bool(body.tools)), bool(body.stream))
+    vote = VoteJob(service, caller, order, "chatcmpl")
+    return await answered(request, vote, VoteView(vote, body, bool(body.tools)), bool(body.stream))
 
 
-async def _begun(job: Job) -> bool:
-    await job.begin()
-    return True
-
-
-def order_of(body: ChatRequest, service: Service) -> Order:
+def order_of(body: ChatRequest, service: Service, endpoint: str = ENDPOINT) -> Order:
     """What the engine is asked. Raises Mistake, or UserError."""
     settings, reasoner, context = service.settings, service.reasoner, service.context
     tokenizer, n = reasoner.tokenizer, choices(body.n, settings)
@@ -63,4 +54,4 @@ def order_of(body: ChatRequest, service: Service) -> Order:
         thinks=thinks(tokenizer, ids),
         grammar=required(body, tokenizer, settings) or grammar_of(body.response_format, settings),
     )  # fmt: skip
-    return Order(ENDPOINT, service.model, (tuple(ids),), params, n, bool(body.logprobs), body.strategy)
+    return Order(endpoint, service.model, (tuple(ids),), params, n, bool(body.logprobs), body.strategy)

@@ -34,6 +34,10 @@ def token_bytes(tokenizer: Tokenizer, token: int) -> bytes:
         return text.encode()
 
 
+def token_text(tokenizer: Tokenizer, token: int) -> str:
+    return token_bytes(tokenizer, token).decode("utf-8", "replace")
+
+
 def entry(tokenizer: Tokenizer, token: int, logprob: float) -> dict[str, Any]:
     raw = token_bytes(tokenizer, token)
     finite = logprob if math.isfinite(logprob) else LEAST

@@ -16,7 +16,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 
 from raison import __version__
-from raison.serve import chat, refused
+from raison.serve import chat, completions, refused, responses
 from raison.serve.gate import Gate
 from raison.serve.loop import State
 from raison.serve.mistake import Mistake
@@ -45,6 +45,8 @@ def create_app(service: Service) -> FastAPI:
     app.state.service = service
     refused.install(app)
     app.include_router(chat.router)
+    app.include_router(completions.router)
+    app.include_router(responses.router)
     _small_routes(app, service)
     app.add_middleware(Gate, service=service)
     return app

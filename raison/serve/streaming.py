@@ -9,15 +9,19 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
-from starlette.responses import Response
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
+from raison.serve.job import Job
 from raison.serve.refusal import Refused
 
 R = TypeVar("R")
 LOG = logging.getLogger("raison.serve")
+GONE = 499
+"""nginx's status for a client that did not wait; nobody reads it."""
 DONE = b"data: [DONE]\n\n"
 KEEP_ALIVE = b": keep-alive\n\n"
 HEADERS = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache"),
@@ -82,6 +86,29 @@ class EventStream(Response):
             body = {"message": "the server failed", "type": "server_error", "param": None, "code": "internal_error"}
             await _say(send, event({"error": body}))
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+class View(Protocol):
+    """A job's answer as an endpoint shows it."""
+
+    async def whole(self) -> dict[str, Any]: ...
+
+    def stream(self) -> AsyncIterator[bytes]: ...
+
+
+async def answered(request: Request, job: Job, view: View, stream: bool) -> Response:
+    """Begin the job and answer; a client that hangs up cancels it. Raises what stands in the way of the first byte."""
+    if not await unless_gone(request.receive, _begun(job), job.cancel):
+        return Response(status_code=GONE)
+    if stream:
+        return EventStream(view.stream(), job.cancel)
+    answer = await unless_gone(request.receive, view.whole(), job.cancel)
+    return Response(status_code=GONE) if answer is None else JSONResponse(answer)
+
+
+async def _begun(job: Job) -> bool:
+    await job.begin()
+    return True
 
 
 def _say(send: Send, chunk: bytes) -> Awaitable[None]:
