@@ -24,13 +24,16 @@ from raison.engine.cache import LatentCache
 from raison.engine.completion import completion_of
 from raison.engine.device import Device, device_of
 from raison.engine.grammar import Grammars, Matcher
+from raison.engine.native_runner import NativeRunner
 from raison.engine.runner import Logits
 from raison.engine.sampler import Places, sample
 from raison.engine.scheduler import Plan, Scheduler
 from raison.engine.sequence import Event, SamplingParams, Sequence, Stats, sample_seed
 from raison.engine.slots import GOING, LENGTH, STOP, Drawn, Ints, Slots
-from raison.engine.speculate import Lookup, Predictor, Source, Worth
+from raison.engine.speculate import GAP, Lookup, Predictor, Source
+from raison.engine.turns import MOST, Turns
 from raison.engine.twin import DTYPES, Dtype
+from raison.engine.worth import Worth
 from raison.errors import UserError
 from raison.model.transformer import Transformer
 from raison.records import Completion, FinishReason
@@ -38,6 +41,10 @@ from raison.text.reasoning import Piece, ReasoningStream
 from raison.text.tokenizer import Tokenizer
 
 Speculation = Literal["none", "auto", "mtp", "lookup"]
+Told = tuple[list[Event], dict[int, Completion]]
+"""Events of the loud sequences, and what the silent ones came to."""
+Advanced = tuple[Told, int, int]
+"""What is told, of how many rows, and how many guesses were made for each; no rows where prompts were computed too."""
 REASONS: dict[int, FinishReason] = {STOP: "stop", LENGTH: "length"}
 
 
@@ -101,7 +108,9 @@ class Engine:
         self._scheduler = Scheduler(self._slots, cache.pool, settings.page_size, settings.prefill_chunk)
         self._runner = runner_of(model, self._slots, cache, settings, predicts)
         self._guesses = self._source_of_guesses(kind, predicts)
-        self._worth = Worth() if kind == "auto" else None
+        self._worth = Worth(settings.draft_tokens) if kind == "auto" else None
+        native_turns = self._runner.turns(GAP) if isinstance(self._runner, NativeRunner) else None
+        self._turns = None if native_turns is None else Turns(native_turns, self._scheduler, self._slots)
         self._grammars = Grammars(tokenizer, spec.vocab_size)
         self._ids, self._groups = itertools.count(), itertools.count()
         self._undelivered: list[Event] = []
@@ -279,24 +288,49 @@ class Engine:
             if on_step is not None:
                 on_step(self.stats)
 
+    def _step(self) -> Told:
+        """Turns in native code where all are ripe for it, else one step of four verbs."""
+        begun, steps, sampled = time.perf_counter(), self._steps, self._sampled
+        rows = None if self._turns is None else self._turns.ripe()
+        taken = None if rows is None else self._take_turns(rows)
+        told, batch, depth = taken or self._verbs()
+        if self._worth is not None and batch:
+            self._worth.learn(batch, depth, self._steps - steps, time.perf_counter() - begun, self._sampled - sampled)
+        return told
+
     @torch.inference_mode()
-    def _step(self) -> tuple[list[Event], dict[int, Completion]]:
-        """Schedule, run, postprocess, and guess. Events of the loud sequences, and what the silent ones came to."""
-        begun, sampled = time.perf_counter(), self._sampled
+    def _verbs(self) -> Advanced:
+        """Schedule, run, postprocess, and guess."""
         plan = self._scheduler.schedule()
         logits = self._runner.run(plan)
         self._steps += 1
         told = self._postprocess(plan, logits)
-        if self._guesses is not None:
-            guessing = self._worth is None or self._worth.pays(len(plan.samples))
-            if guessing:
-                self._guess(self._guesses, plan.samples, logits)
-            if self._worth is not None and len(plan.samples) and not plan.chunks:
-                seconds = time.perf_counter() - begun
-                self._worth.learn(len(plan.samples), guessing, seconds, self._sampled - sampled)
-        return told
+        depth = self._depth(len(plan.samples))
+        if self._guesses is not None and (depth or plan.chunks):
+            self._guess(self._guesses, plan.samples, logits, depth)
+        else:
+            self._slots.unfed[plan.samples] += 1
+        return told, 0 if plan.chunks else len(plan.samples), depth
 
-    def _postprocess(self, plan: Plan, logits: Logits) -> tuple[list[Event], dict[int, Completion]]:
+    def _take_turns(self, rows: Ints) -> Advanced | None:
+        assert self._turns is not None
+        depth, most = self._depth(len(rows)), MOST if self._worth is None else self._worth.most(len(rows))
+        taken = self._turns.take(rows, depth, most)
+        if taken is None:
+            return None
+        self._steps += taken.turns
+        self._sampled += taken.sampled
+        self._guessed += taken.guessed
+        self._right += taken.sampled - taken.turns * len(rows)
+        return self._tell(taken.touched(self._slots)), len(rows), depth
+
+    def _depth(self, batch: int) -> int:
+        """How many guesses to make for each row of a batch of so many."""
+        if self._guesses is None:
+            return 0
+        return self.settings.draft_tokens if self._worth is None else self._worth.depth(batch)
+
+    def _postprocess(self, plan: Plan, logits: Logits) -> Told:
         self._scheduler.commit(plan)
         rows, slots = plan.samples, self._slots
         if not len(rows):
@@ -334,12 +368,12 @@ class Engine:
         self._guessed += int(guesses.sum())
         return Drawn(tokens_RK, logprobs_RK, self._slots.agreed(rows, tokens_RK))
 
-    def _guess(self, source: Source, rows: Ints, step: Logits) -> None:
+    def _guess(self, source: Source, rows: Ints, step: Logits, depth: int) -> None:
         """Have the next tokens guessed, where there is room for them and no grammar."""
         slots = self._slots
         rows = rows[slots.active[rows]]
         left = slots.prompt_length[rows] + slots.max_tokens[rows] - slots.length[rows] - 1
-        room = np.minimum(np.maximum(left, 0), self.settings.draft_tokens) * ~slots.bound[rows]
+        room = np.minimum(np.maximum(left, 0), depth) * ~slots.bound[rows]
         for i in room.nonzero()[0].tolist():
             room[i] = self._scheduler.reserve(int(rows[i]), int(room[i]))
         source.guess(rows, room, step)
@@ -351,7 +385,7 @@ class Engine:
         begun = np.flatnonzero(self._slots.bound[rows] & (self._slots.closed_at[rows] >= 0))
         return [(int(i), m) for i in begun if (m := self._scheduler.running[int(rows[i])].matcher) is not None]
 
-    def _tell(self, touched: list[tuple[int, list[int], int]]) -> tuple[list[Event], dict[int, Completion]]:
+    def _tell(self, touched: list[tuple[int, list[int], int]]) -> Told:
         """Slots, their new tokens, and what state the last of these brought."""
         events: list[Event] = []
         silent: dict[int, Completion] = {}

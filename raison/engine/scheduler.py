@@ -63,6 +63,7 @@ class Scheduler:
         self.epoch = 0
         self.preemptions = self.cached = self.computed = 0
         self._empty = list(range(slots.capacity - 1, -1, -1))
+        self._seated: Ints | None = None
         self._copies: list[tuple[int, int]] = []
 
     def schedule(self) -> Plan:
@@ -99,12 +100,24 @@ class Scheduler:
 
     def finish(self, slot: int) -> Sequence:
         """Take a sequence off the batch and give its pages back at once."""
-        seq = self.running.pop(slot)
+        seq, self._seated = self.running.pop(slot), None
         self._inherit(slot)
         self.slots.save(slot, seq)
         self.pool.release(self.slots.blocks[slot, : self.slots.pages[slot]].tolist())
         self._empty.append(slot)
         return seq
+
+    def steady(self) -> Ints | None:
+        """Running slots, oldest first, while nobody waits for another's prompt or can be seated; else None.
+
+        The same array as long as they are the same.
+        """
+        if self.followers or (self.waiting and self._empty):
+            return None
+        if self._seated is None:
+            rows = as_rows(list(self.running))
+            self._seated = rows[np.argsort(self.slots.order[rows])]
+        return self._seated
 
     @contextmanager
     def borrowed(self, ids: Ordered[int]) -> Iterator[Plan]:
@@ -143,12 +156,19 @@ class Scheduler:
         held = slots.blocks[slot, place // self.page_size : pages]
         if any(self.pool.references[page] > 1 for page in held.tolist()):
             return 0
-        while pages * self.page_size <= place + drafts and self.pool.available > len(self.running):
+        self.extend(slot, drafts)
+        return max(0, min(drafts, int(slots.pages[slot]) * self.page_size - 1 - place))
+
+    def extend(self, slot: int, ahead: int) -> None:
+        """Take pages for so many places behind the next token's: as the text can reach and pages are not short."""
+        slots = self.slots
+        last = int(slots.prompt_length[slot] + slots.max_tokens[slot]) - 2
+        need = min(int(slots.computed[slot]) + ahead, last) // self.page_size + 1
+        while slots.pages[slot] < need and self.pool.available > len(self.running):
             page = self.pool.take()
             assert page is not None
-            slots.blocks[slot, pages] = page
-            slots.pages[slot] = pages = pages + 1
-        return max(0, min(drafts, pages * self.page_size - 1 - place))
+            slots.blocks[slot, slots.pages[slot]] = page
+            slots.pages[slot] += 1
 
     def _check(self, slot: int) -> Chunk:
         start = int(self.slots.computed[slot])
@@ -194,7 +214,7 @@ class Scheduler:
             self._copies.append((held, page))
             self.pool.release([held])
         slots.blocks[slot, place] = page
-        slots.pages[slot] = place + 1
+        slots.pages[slot] = max(int(slots.pages[slot]), place + 1)
 
     def _preempt(self, slot: int) -> None:
         self.preemptions += 1
@@ -233,7 +253,7 @@ class Scheduler:
         self.slots.load(slot, seq)
         self.slots.blocks[slot, : len(pages)] = pages
         self.slots.pages[slot] = len(pages)
-        self.running[slot] = seq
+        self.running[slot], self._seated = seq, None
         return slot
 
     def _seat_followers(self, leader: int, group: int) -> None:
