@@ -77,6 +77,7 @@ class _Step(ctypes.Structure):
         *_fields(POINTER, "outputs logits"),
         *_fields(ctypes.c_int64, "logits_stride"),
         *_fields(POINTER, "before states"),
+        *_fields(ctypes.c_int64, "cache_bits"),
     )
 
 
@@ -271,7 +272,7 @@ class NativeStep:
             len(rows.ids_N), len(rows.slots_S), torch.get_num_threads(), cache_ZGPW.shape[2],
             _at(rows.ids_N), _at(rows.places_N), _at(rows.starts_S1), _at(rows.slots_S), _at(blocks), blocks.shape[1],
             cache_ZGPW.data_ptr(), cache_ZGPW.stride(0), _at(rows.outputs_N), logits.data_ptr(), logits.stride(0),
-            *(None if x is None else x.data_ptr() for x in (before_ND, states_ND)),
+            *(None if x is None else x.data_ptr() for x in (before_ND, states_ND)), 8 * cache_ZGPW.element_size(),
         )  # fmt: skip
 
 
