@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from raison.engine.backend import check, native_width, runner_of
-from raison.engine.cache import LatentCache
+from raison.engine.cache import CacheDtype, LatentCache, numbers_of
 from raison.engine.completion import completion_of
 from raison.engine.device import Device, device_of
 from raison.engine.grammar import Grammars, Matcher
@@ -54,11 +54,17 @@ class EngineSettings:
 
     page_size: int = 16
     cache_tokens: int = 65536
+    swap_tokens: int = 0
+    """Room in ordinary memory for what preempted sequences have computed, which else they compute again. On a CPU the
+    same memory serves better as cache; it pays where the cache is in a device's own memory.
+    """
     max_batch: int = 256
     prefill_chunk: int = 512
     """Prompt tokens computed in one step, beside the decoding sequences."""
     dtype: Dtype = "fp32"
     """fp32, bf16, or weights of 8 or 4 bits (q8, q4: groups of 32, activations rounded to 8 bits)."""
+    cache_dtype: CacheDtype = "auto"
+    """fp32, or fp16 in half the room. auto: fp16 beside rounded weights, else the weights' own."""
     kernels: Literal["auto", "torch", "captured"] = "auto"
     """auto: native code where it serves (kernels/native.py says where), else PyTorch; on CUDA captured steps.
     captured: decode steps of few shapes, which CUDA records and the CPU just calls (captured.py). torch: PyTorch, with
@@ -79,8 +85,13 @@ class EngineSettings:
                 raise UserError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.cache_tokens < self.page_size:
             raise UserError(f"cache_tokens is {self.cache_tokens}; one page already holds {self.page_size}")
+        if self.swap_tokens < 0:
+            raise UserError(f"swap_tokens is {self.swap_tokens}; it must be 0 or more")
         if self.dtype not in DTYPES:
             raise UserError(f'dtype is "{self.dtype}"; it must be one of: {", ".join(DTYPES)}')
+        if self.cache_dtype not in get_args(CacheDtype):
+            known = ", ".join(get_args(CacheDtype))
+            raise UserError(f'cache_dtype is "{self.cache_dtype}"; it must be one of: {known}')
         if self.kernels not in ("auto", "torch", "captured"):
             raise UserError(f'kernels is "{self.kernels}"; it must be "auto", "torch" or "captured"')
         if self.speculation not in get_args(Speculation):
@@ -103,9 +114,14 @@ class Engine:
             kind = "none"
         predicts = kind in ("auto", "mtp") and spec.num_nextn_predict_layers > 0
         layers = spec.num_hidden_layers + predicts
-        dtype, device = DTYPES[settings.dtype], device_of(settings.device)
-        cache = LatentCache(layers, pages, settings.page_size, spec.cache_width, dtype, device)
-        self._scheduler = Scheduler(self._slots, cache.pool, settings.page_size, settings.prefill_chunk)
+        numbers = numbers_of(settings.cache_dtype, settings.dtype)
+        cache = LatentCache(
+            layers, pages, settings.page_size, spec.cache_width, numbers, device_of(settings.device),
+            settings.swap_tokens // settings.page_size,
+        )  # fmt: skip
+        self.cache_bytes = cache.nbytes
+        """Of the cache and the room for swapping: planned here, filled as they are used, never exceeded."""
+        self._scheduler = Scheduler(self._slots, cache.pool, cache.room, settings.page_size, settings.prefill_chunk)
         self._runner = runner_of(model, self._slots, cache, settings, predicts)
         self._guesses = self._source_of_guesses(kind, predicts)
         self._worth = Worth(settings.draft_tokens) if kind == "auto" else None
@@ -131,6 +147,7 @@ class Engine:
         return Stats(
             len(scheduler.running), len(scheduler.waiting), pool.available, pool.total, self._steps,
             scheduler.computed, scheduler.cached, self._sampled, scheduler.preemptions, self._guessed, self._right,
+            scheduler.room.kept, scheduler.room.restored,
         )  # fmt: skip
 
     def submit(self, prompt_ids: Ordered[int], params: SamplingParams, n: int = 1, tenant: str = "") -> list[int]:
@@ -160,7 +177,7 @@ class Engine:
                 return
         for seq in self._scheduler.waiting:
             if seq.id == sequence_id:
-                self._scheduler.waiting.remove(seq)
+                self._scheduler.withdraw(seq)
                 self._cancelled(seq)
                 return
 

@@ -77,6 +77,7 @@ class StepArguments(ctypes.Structure):
         *fields(POINTER, "outputs logits"),
         *fields(ctypes.c_int64, "logits_stride"),
         *fields(POINTER, "before states"),
+        *fields(ctypes.c_int64, "cache_bits"),
     )
 
     @classmethod
@@ -85,6 +86,7 @@ class StepArguments(ctypes.Structure):
         return cls(
             page_size=cache_ZGPW.shape[2], blocks=address(blocks), blocks_stride=blocks.shape[1],
             cache=cache_ZGPW.data_ptr(), layer_stride=cache_ZGPW.stride(0),
+            cache_bits=8 * cache_ZGPW.element_size(),
         )  # fmt: skip
 
 
@@ -282,7 +284,7 @@ class NativeStep:
             address(rows.ids_N), address(rows.places_N), address(rows.starts_S1), address(rows.slots_S),
             address(blocks), blocks.shape[1], cache_ZGPW.data_ptr(), cache_ZGPW.stride(0), address(rows.outputs_N),
             logits.data_ptr(), logits.stride(0),
-            *(None if x is None else x.data_ptr() for x in (before_ND, states_ND)),
+            *(None if x is None else x.data_ptr() for x in (before_ND, states_ND)), 8 * cache_ZGPW.element_size(),
         )  # fmt: skip
 
 
