@@ -20,17 +20,20 @@ import torch
 from torch import Tensor
 
 from raison.engine.backend import check, native_width, runner_of
-from raison.engine.cache import LatentCache
+from raison.engine.cache import CacheDtype, LatentCache, numbers_of
 from raison.engine.completion import completion_of
 from raison.engine.device import Device, device_of
 from raison.engine.grammar import Grammars, Matcher
+from raison.engine.native_runner import NativeRunner
 from raison.engine.runner import Logits
 from raison.engine.sampler import Places, sample
 from raison.engine.scheduler import Plan, Scheduler
 from raison.engine.sequence import Event, SamplingParams, Sequence, Stats, sample_seed
 from raison.engine.slots import GOING, LENGTH, STOP, Drawn, Ints, Slots
-from raison.engine.speculate import Lookup, Predictor, Source, Worth
+from raison.engine.speculate import GAP, Lookup, Predictor, Source
+from raison.engine.turns import MOST, Turns
 from raison.engine.twin import DTYPES, Dtype
+from raison.engine.worth import Worth
 from raison.errors import UserError
 from raison.model.transformer import Transformer
 from raison.records import Completion, FinishReason
@@ -38,6 +41,10 @@ from raison.text.reasoning import Piece, ReasoningStream
 from raison.text.tokenizer import Tokenizer
 
 Speculation = Literal["none", "auto", "mtp", "lookup"]
+Told = tuple[list[Event], dict[int, Completion]]
+"""Events of the loud sequences, and what the silent ones came to."""
+Advanced = tuple[Told, int, int]
+"""What is told, of how many rows, and how many guesses were made for each; no rows where prompts were computed too."""
 REASONS: dict[int, FinishReason] = {STOP: "stop", LENGTH: "length"}
 
 
@@ -47,11 +54,17 @@ class EngineSettings:
 
     page_size: int = 16
     cache_tokens: int = 65536
+    swap_tokens: int = 0
+    """Room in ordinary memory for what preempted sequences have computed, which else they compute again. On a CPU the
+    same memory serves better as cache; it pays where the cache is in a device's own memory.
+    """
     max_batch: int = 256
     prefill_chunk: int = 512
     """Prompt tokens computed in one step, beside the decoding sequences."""
     dtype: Dtype = "fp32"
     """fp32, bf16, or weights of 8 or 4 bits (q8, q4: groups of 32, activations rounded to 8 bits)."""
+    cache_dtype: CacheDtype = "auto"
+    """fp32, or fp16 in half the room. auto: fp16 beside rounded weights, else the weights' own."""
     kernels: Literal["auto", "torch", "captured"] = "auto"
     """auto: native code where it serves (kernels/native.py says where), else PyTorch; on CUDA captured steps.
     captured: decode steps of few shapes, which CUDA records and the CPU just calls (captured.py). torch: PyTorch, with
@@ -72,8 +85,13 @@ class EngineSettings:
                 raise UserError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.cache_tokens < self.page_size:
             raise UserError(f"cache_tokens is {self.cache_tokens}; one page already holds {self.page_size}")
+        if self.swap_tokens < 0:
+            raise UserError(f"swap_tokens is {self.swap_tokens}; it must be 0 or more")
         if self.dtype not in DTYPES:
             raise UserError(f'dtype is "{self.dtype}"; it must be one of: {", ".join(DTYPES)}')
+        if self.cache_dtype not in get_args(CacheDtype):
+            known = ", ".join(get_args(CacheDtype))
+            raise UserError(f'cache_dtype is "{self.cache_dtype}"; it must be one of: {known}')
         if self.kernels not in ("auto", "torch", "captured"):
             raise UserError(f'kernels is "{self.kernels}"; it must be "auto", "torch" or "captured"')
         if self.speculation not in get_args(Speculation):
@@ -96,12 +114,19 @@ class Engine:
             kind = "none"
         predicts = kind in ("auto", "mtp") and spec.num_nextn_predict_layers > 0
         layers = spec.num_hidden_layers + predicts
-        dtype, device = DTYPES[settings.dtype], device_of(settings.device)
-        cache = LatentCache(layers, pages, settings.page_size, spec.cache_width, dtype, device)
-        self._scheduler = Scheduler(self._slots, cache.pool, settings.page_size, settings.prefill_chunk)
+        numbers = numbers_of(settings.cache_dtype, settings.dtype)
+        cache = LatentCache(
+            layers, pages, settings.page_size, spec.cache_width, numbers, device_of(settings.device),
+            settings.swap_tokens // settings.page_size,
+        )  # fmt: skip
+        self.cache_bytes = cache.nbytes
+        """Of the cache and the room for swapping: planned here, filled as they are used, never exceeded."""
+        self._scheduler = Scheduler(self._slots, cache.pool, cache.room, settings.page_size, settings.prefill_chunk)
         self._runner = runner_of(model, self._slots, cache, settings, predicts)
         self._guesses = self._source_of_guesses(kind, predicts)
-        self._worth = Worth() if kind == "auto" else None
+        self._worth = Worth(settings.draft_tokens) if kind == "auto" else None
+        native_turns = self._runner.turns(GAP) if isinstance(self._runner, NativeRunner) else None
+        self._turns = None if native_turns is None else Turns(native_turns, self._scheduler, self._slots)
         self._grammars = Grammars(tokenizer, spec.vocab_size)
         self._ids, self._groups = itertools.count(), itertools.count()
         self._undelivered: list[Event] = []
@@ -122,6 +147,7 @@ class Engine:
         return Stats(
             len(scheduler.running), len(scheduler.waiting), pool.available, pool.total, self._steps,
             scheduler.computed, scheduler.cached, self._sampled, scheduler.preemptions, self._guessed, self._right,
+            scheduler.room.kept, scheduler.room.restored,
         )  # fmt: skip
 
     def submit(
@@ -154,7 +180,7 @@ class Engine:
                 return
         for seq in self._scheduler.waiting:
             if seq.id == sequence_id:
-                self._scheduler.waiting.remove(seq)
+                self._scheduler.withdraw(seq)
                 self._cancelled(seq)
                 return
 
@@ -284,24 +310,49 @@ class Engine:
             if on_step is not None:
                 on_step(self.stats)
 
+    def _step(self) -> Told:
+        """Turns in native code where all are ripe for it, else one step of four verbs."""
+        begun, steps, sampled = time.perf_counter(), self._steps, self._sampled
+        rows = None if self._turns is None else self._turns.ripe()
+        taken = None if rows is None else self._take_turns(rows)
+        told, batch, depth = taken or self._verbs()
+        if self._worth is not None and batch:
+            self._worth.learn(batch, depth, self._steps - steps, time.perf_counter() - begun, self._sampled - sampled)
+        return told
+
     @torch.inference_mode()
-    def _step(self) -> tuple[list[Event], dict[int, Completion]]:
-        """Schedule, run, postprocess, and guess. Events of the loud sequences, and what the silent ones came to."""
-        begun, sampled = time.perf_counter(), self._sampled
+    def _verbs(self) -> Advanced:
+        """Schedule, run, postprocess, and guess."""
         plan = self._scheduler.schedule()
         logits = self._runner.run(plan)
         self._steps += 1
         told = self._postprocess(plan, logits)
-        if self._guesses is not None:
-            guessing = self._worth is None or self._worth.pays(len(plan.samples))
-            if guessing:
-                self._guess(self._guesses, plan.samples, logits)
-            if self._worth is not None and len(plan.samples) and not plan.chunks:
-                seconds = time.perf_counter() - begun
-                self._worth.learn(len(plan.samples), guessing, seconds, self._sampled - sampled)
-        return told
+        depth = self._depth(len(plan.samples))
+        if self._guesses is not None and (depth or plan.chunks):
+            self._guess(self._guesses, plan.samples, logits, depth)
+        else:
+            self._slots.unfed[plan.samples] += 1
+        return told, 0 if plan.chunks else len(plan.samples), depth
 
-    def _postprocess(self, plan: Plan, logits: Logits) -> tuple[list[Event], dict[int, Completion]]:
+    def _take_turns(self, rows: Ints) -> Advanced | None:
+        assert self._turns is not None
+        depth, most = self._depth(len(rows)), MOST if self._worth is None else self._worth.most(len(rows))
+        taken = self._turns.take(rows, depth, most)
+        if taken is None:
+            return None
+        self._steps += taken.turns
+        self._sampled += taken.sampled
+        self._guessed += taken.guessed
+        self._right += taken.sampled - taken.turns * len(rows)
+        return self._tell(taken.touched(self._slots)), len(rows), depth
+
+    def _depth(self, batch: int) -> int:
+        """How many guesses to make for each row of a batch of so many."""
+        if self._guesses is None:
+            return 0
+        return self.settings.draft_tokens if self._worth is None else self._worth.depth(batch)
+
+    def _postprocess(self, plan: Plan, logits: Logits) -> Told:
         self._scheduler.commit(plan)
         rows, slots = plan.samples, self._slots
         if not len(rows):
@@ -339,12 +390,12 @@ class Engine:
         self._guessed += int(guesses.sum())
         return Drawn(tokens_RK, logprobs_RK, self._slots.agreed(rows, tokens_RK))
 
-    def _guess(self, source: Source, rows: Ints, step: Logits) -> None:
+    def _guess(self, source: Source, rows: Ints, step: Logits, depth: int) -> None:
         """Have the next tokens guessed, where there is room for them and no grammar."""
         slots = self._slots
         rows = rows[slots.active[rows]]
         left = slots.prompt_length[rows] + slots.max_tokens[rows] - slots.length[rows] - 1
-        room = np.minimum(np.maximum(left, 0), self.settings.draft_tokens) * ~slots.bound[rows]
+        room = np.minimum(np.maximum(left, 0), depth) * ~slots.bound[rows]
         for i in room.nonzero()[0].tolist():
             room[i] = self._scheduler.reserve(int(rows[i]), int(room[i]))
         source.guess(rows, room, step)
@@ -356,7 +407,7 @@ class Engine:
         begun = np.flatnonzero(self._slots.bound[rows] & (self._slots.closed_at[rows] >= 0))
         return [(int(i), m) for i in begun if (m := self._scheduler.running[int(rows[i])].matcher) is not None]
 
-    def _tell(self, touched: list[tuple[int, list[int], int]]) -> tuple[list[Event], dict[int, Completion]]:
+    def _tell(self, touched: list[tuple[int, list[int], int]]) -> Told:
         """Slots, their new tokens, and what state the last of these brought."""
         events: list[Event] = []
         silent: dict[int, Completion] = {}

@@ -68,7 +68,7 @@ def sample(
     `masks` says by index into `places` what a grammar allows; all else is never drawn.
     """
     masks, rows = masks or {}, places.rows
-    filtered = (slots.top_k[rows] > 0) | (slots.top_p[rows] < 1) | (slots.min_p[rows] > 0)
+    filtered = slots.filtered(rows)
     compiled = native.library().handle is not None and lines_LY.device == CPU
     if compiled and not masks and not filtered.any():
         return _native(lines_LY, vocabulary, slots, places, of_sample)

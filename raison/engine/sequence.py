@@ -11,6 +11,7 @@ from collections.abc import Sequence as Ordered
 from dataclasses import dataclass, field, replace
 
 from raison.engine.grammar import Grammar, Matcher
+from raison.engine.swap import Swapped
 from raison.errors import UserError
 from raison.records import Completion
 from raison.text.reasoning import ReasoningStream
@@ -112,6 +113,10 @@ class Stats:
     preemptions: int
     tokens_guessed: int
     guesses_right: int
+    tokens_swapped: int
+    """Of preempted sequences, copied out of the cache."""
+    tokens_restored: int
+    """Copied back rather than computed again."""
 
 
 @dataclass(slots=True, eq=False)
@@ -138,6 +143,8 @@ class Sequence:
     """Names of the prompt's full pages."""
     cached: int | None = None
     """Prompt tokens found in the cache when it first ran."""
+    swapped: Swapped | None = None
+    """What it has outside the cache while it waits again."""
     generated: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     closed_at: int = -1

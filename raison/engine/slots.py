@@ -55,6 +55,8 @@ class Slots:
         """Tokens whose latents are in the cache."""
         self.drafts = _column(rows)
         """Guesses of the next tokens, which stand in `tokens` from `length` on."""
+        self.unfed = _column(rows)
+        """Generated tokens that the MTP module has missed, since nothing was guessed then."""
         self.prompt_length = _column(rows)
         self.closed_at = _column(rows)
         """Known tokens up to and with `</think>`; -1 while thinking."""
@@ -78,7 +80,7 @@ class Slots:
         self.tokens[slot, : len(known)] = known
         self.logprobs[slot, start : len(known)] = seq.logprobs
         self.blocks[slot] = 0
-        self.pages[slot] = self.computed[slot] = self.drafts[slot] = 0
+        self.pages[slot] = self.computed[slot] = self.drafts[slot] = self.unfed[slot] = 0
         self.length[slot], self.prompt_length[slot] = len(known), start
         self.closed_at[slot] = -1 if seq.closed_at < 0 else start + seq.closed_at
         self.budget[slot] = UNLIMITED if params.thinking_budget is None else params.thinking_budget
@@ -102,6 +104,15 @@ class Slots:
         seq.forced = bool(self.forced[slot])
         seq.first_token = float(self.first_token[slot])
         self.active[slot] = False
+
+    def restricted(self, rows: Ints) -> NDArray[np.bool_]:
+        """Rows whose tokens a filter or a grammar restricts."""
+        restricted: NDArray[np.bool_] = self.filtered(rows) | self.bound[rows]
+        return restricted
+
+    def filtered(self, rows: Ints) -> NDArray[np.bool_]:
+        filtered: NDArray[np.bool_] = (self.top_k[rows] > 0) | (self.top_p[rows] < 1) | (self.min_p[rows] > 0)
+        return filtered
 
     def must_close(self, rows: Ints) -> NDArray[np.bool_]:
         """Rows whose thinking has used up its budget: their next token is `</think>`, whatever was sampled."""
