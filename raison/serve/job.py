@@ -18,7 +18,7 @@ import logging
 import time
 import uuid
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 from raison.engine.sequence import Event, sample_seed
 from raison.errors import UserError
@@ -164,6 +164,7 @@ class Job:
 
     async def _settle(self, reservation: Reservation) -> None:
         used, service = self.used(), self.service
+        LOG.info("answered", extra=asdict(used))
         service.metrics.ended(used, self.completions)
         if not used.completion_tokens:
             await service.book(service.access.release, reservation)

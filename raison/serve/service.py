@@ -6,6 +6,7 @@ Not covered: HTTP (server.py, gate.py), one request's life (job.py).
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +30,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 OVERCOMMIT = 2
 """Most tokens admitted, in caches: requests seldom use all that they may, and the engine puts one back if they do."""
+LOG = logging.getLogger("raison.serve")
 MILLION = 1_000_000
 ACCESS_THREADS, TEXT_THREADS = 64, 2
 Health = Literal["ok", "loading", "draining", "failed"]
@@ -158,6 +160,8 @@ class Service:
             made = self.reasoner.settings
             room = Room(made.max_batch, made.cache_tokens * OVERCOMMIT)
             self.admission = Admission(room, self.settings.queued_requests, self.settings.queued_tokens)
+        if self.engine.state == "failed":
+            LOG.error("the engine has failed", exc_info=self.engine.error)
         for changed in self.on_change:
             changed(self.engine.state)
 
