@@ -19,12 +19,13 @@ from typing import Any, Literal, TypedDict
 import torch
 from torch import Tensor
 
+from raison.engine.device import Device, device_of, free_bytes
 from raison.engine.engine import Engine, EngineSettings, Speculation
 from raison.engine.grammar import Grammar
 from raison.engine.kernels.native import library, warm
 from raison.engine.kernels.weights import Precision, known_width
-from raison.engine.runner import Dtype
 from raison.engine.sequence import Event, SamplingParams
+from raison.engine.twin import Dtype
 from raison.errors import CheckpointError, UserError
 from raison.hardware import available_memory
 from raison.model import cost
@@ -50,6 +51,7 @@ def load(
     threads: int = 0,
     dtype: Dtype | Literal["auto"] = "auto",
     speculation: Speculation = "auto",
+    device: Device = "cpu",
     progress: Callable[[int, int], None] | None = None,
 ) -> Reasoner:
     """A model: a folder of ours or of Hugging Face's, a .gguf file, `smollm2`, a name of the hub, or what is shipped.
@@ -59,15 +61,18 @@ def load(
     Args:
         threads: threads for PyTorch in this whole process; 0 leaves them as they are.
         dtype: what the engine computes in: fp32, bf16, or weights of 8 or 4 bits (q8, q4); auto takes the width of the
-            blocks of a GGUF file where native code reads them, else fp32. `logits` is always fp32.
+            blocks of a GGUF file where native code reads them, else fp32; on CUDA bf16. `logits` is always fp32.
         speculation: where guesses of the next tokens come from (EngineSettings); auto leaves them where they save no
             time, and where they could change a token.
+        device: where the engine computes, cpu or cuda (one GPU, by PyTorch; no GPU was at hand to measure it on).
+            `logits` is computed on the CPU.
         progress: told of bytes of weights that are ready, and of all.
 
     Raises CheckpointError when the folder is missing or damaged, UserError for other arguments that make no sense.
     """
     if threads < 0:
         raise UserError(f"threads is {threads}; it must be 0 (leave as it is) or more")
+    device_of(device)
     if path is None and not SHIPPED.is_dir():
         raise CheckpointError(
             f"this installation has no shipped reasoner ({SHIPPED}); make one with `raison run recipes/countdown.toml` "
@@ -78,12 +83,13 @@ def load(
 
     def early(tensors: Mapping[str, PackedMatrix]) -> None:
         width = stored_width(tensors)
-        if width != "fp32" and dtype in ("auto", width):
+        if device == "cpu" and width != "fp32" and dtype in ("auto", width):
             warm(tensors)
 
     opened = source.open_model(SHIPPED if path is None else path, early)
     stored = stored_width(opened.tensors)
-    settings = EngineSettings(dtype=stored if dtype == "auto" else dtype, speculation=speculation)
+    usual = stored if device == "cpu" else "bf16"
+    settings = EngineSettings(dtype=usual if dtype == "auto" else dtype, speculation=speculation, device=device)
     loaded = opened.load(packed=True if settings.dtype == stored != "fp32" else None, progress=progress)
     return Reasoner(loaded.model, loaded.tokenizer, loaded.provenance, settings, loaded.notes)
 
@@ -98,9 +104,10 @@ def stored_width(tensors: Mapping[str, PackedMatrix]) -> Precision:
     return widths.pop() if len(widths) == 1 and library().handle is not None else "fp32"
 
 
-def cache_that_fits(spec: ModelSpec) -> int:
-    """Tokens of cache in fp32 that take a quarter of the memory that is left; at least as many as make sense."""
-    return max(SMALLEST_CACHE, int(available_memory() / 4 / cost.cache_bytes_per_token(spec, "fp32")))
+def cache_that_fits(spec: ModelSpec, device: Device = "cpu") -> int:
+    """Tokens of cache in fp32 that take a quarter of the memory left there; at least as many as make sense."""
+    left = available_memory() if device == "cpu" else free_bytes(device_of(device))
+    return max(SMALLEST_CACHE, int(left / 4 / cost.cache_bytes_per_token(spec, "fp32")))
 
 
 class Limits(TypedDict):
@@ -127,7 +134,8 @@ class Reasoner:
         self.notes = tuple(notes)
         """What was left out when the model was loaded."""
         settings = settings or EngineSettings()
-        self.settings = replace(settings, cache_tokens=min(settings.cache_tokens, cache_that_fits(model.spec)))
+        fitting = cache_that_fits(model.spec, settings.device)
+        self.settings = replace(settings, cache_tokens=min(settings.cache_tokens, fitting))
 
     @property
     def spec(self) -> ModelSpec:

@@ -24,8 +24,8 @@ from raison import hardware
 from raison.bench.quality import PASSAGE, perplexity
 from raison.bench.rival import Rival, Timed, Transformers, is_shared
 from raison.engine.engine import Engine, EngineSettings
-from raison.engine.runner import Dtype
 from raison.engine.sequence import SamplingParams
+from raison.engine.twin import Dtype
 from raison.errors import UserError, nearest
 from raison.model import cost
 from raison.model.spec import preset

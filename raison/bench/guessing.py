@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from statistics import fmean, median
 from typing import Any
 
-from raison.engine.engine import Engine, EngineSettings, Speculation, native_width
+from raison.engine.backend import native_width
+from raison.engine.engine import Engine, EngineSettings, Speculation
 from raison.engine.sequence import SamplingParams
 from raison.errors import UserError
 from raison.reasoner import Reasoner

@@ -17,7 +17,7 @@ from raison.bench.load_speed import bench_load
 from raison.bench.training import bench_training
 from raison.cli.output import console_for, emit_json
 from raison.cli.session import prepare
-from raison.engine.runner import DTYPES, Dtype
+from raison.engine.twin import DTYPES, Dtype
 from raison.errors import UserError, nearest
 from raison.reasoner import load
 

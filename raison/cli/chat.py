@@ -38,7 +38,7 @@ def command(arguments: Namespace) -> int:
     asking = Asking(arguments.budget, arguments.n, arguments.temperature, fresh_seed(arguments.seed))
     prepare(arguments.threads)
     console = console_for(arguments)
-    reasoner = load_reasoner(console, arguments.model)
+    reasoner = load_reasoner(console, arguments.model, arguments.device)
     if sys.stdin.isatty():
         with suppress(ImportError):
             import readline  # noqa: F401  # optional: its import gives input() a history; absent on some systems

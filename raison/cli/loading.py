@@ -14,15 +14,16 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from rich.text import Text
 
 from raison.cli.output import visible
+from raison.engine.device import Device
 from raison.reasoner import Reasoner, load
 
 QUICK_SECONDS, LINE_SECONDS = 0.5, 10.0
 
 
-def load_reasoner(console: Console, path: str | None) -> Reasoner:
+def load_reasoner(console: Console, path: str | None, device: Device = "cpu") -> Reasoner:
     """`raison.load` before the reader's eyes, with what it left out. Raises as it does."""
     with loading(console, path or "the shipped reasoner") as progress:
-        reasoner = load(path, progress=progress)
+        reasoner = load(path, device=device, progress=progress)
     for note in reasoner.notes:
         console.print(Text(f"  {visible(note)}"), soft_wrap=True)
     return reasoner

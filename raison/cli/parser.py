@@ -122,6 +122,12 @@ def _use_commands(commands: Commands) -> None:
     )  # fmt: skip
     for parser in (think, chat):
         _model(parser)
+        parser.add_argument(
+            "--device",
+            choices=["cpu", "cuda"],
+            default="cpu",
+            help="where to compute (default: cpu; cuda is unmeasured)",
+        )
         _sampling(parser)
         _threads(parser)
     _json(think)

@@ -19,6 +19,7 @@ from rich.text import Text
 
 from raison.cli.loading import load_reasoner
 from raison.cli.output import visible
+from raison.engine.device import Device
 from raison.errors import UserError
 from raison.hardware import available_cores, steady_memory
 from raison.reasoner import Reasoner
@@ -107,9 +108,9 @@ class Solved:
         return sum(len(completion.token_ids) for completion in self.completions)
 
 
-def open_reasoner(console: Console, path: str | None) -> tuple[Reasoner, Task]:
+def open_reasoner(console: Console, path: str | None, device: Device = "cpu") -> tuple[Reasoner, Task]:
     """A reasoner and the task that its provenance names. Raises CheckpointError, or UserError for an unknown task."""
-    reasoner = load_reasoner(console, path)
+    reasoner = load_reasoner(console, path, device)
     task = load_task(task_name(reasoner), held_out=True)
     return reasoner, task
 

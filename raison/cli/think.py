@@ -17,7 +17,7 @@ def command(arguments: Namespace) -> int:
     asking = Asking(arguments.budget, arguments.n, arguments.temperature, fresh_seed(arguments.seed))
     prepare(arguments.threads)
     console = console_for(arguments)
-    reasoner, task = open_reasoner(console, arguments.model)
+    reasoner, task = open_reasoner(console, arguments.model, arguments.device)
     problem = parsing(task).parse(arguments.problem)
     solved = solve(console, reasoner, task, problem, asking)
     if arguments.seed is None:

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from raison.engine.device import CPU
 from raison.model.memory import lazy_zeros
 
 
@@ -104,10 +105,15 @@ def prefix_keys(ids: Sequence[int], page_size: int, epoch: int, tenant: str = ""
 class LatentCache:
     """The numbers, [Z, G+1, P, W], and their pool."""
 
-    def __init__(self, layers: int, pages: int, page_size: int, width: int, dtype: torch.dtype) -> None:
+    def __init__(
+        self, layers: int, pages: int, page_size: int, width: int, dtype: torch.dtype, device: torch.device = CPU
+    ) -> None:
         self.page_size = page_size
         self.pool = PagePool(pages)
-        self.latents_ZGPW = lazy_zeros((layers, pages + 1, page_size, width), dtype)
+        shape = (layers, pages + 1, page_size, width)
+        self.latents_ZGPW = (
+            lazy_zeros(shape, dtype) if device == CPU else torch.zeros(shape, dtype=dtype, device=device)
+        )
 
     def layer_tokens(self, layer: int) -> Tensor:
         """[T, W]: token t of page g stands at g * P + t."""

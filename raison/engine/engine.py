@@ -1,7 +1,7 @@
 """The engine: prompts in, completions out. A step is four verbs: schedule, run, postprocess, and guess where that pays.
 
-Native code computes the steps where it can (kernels/native.py says where), PyTorch the others; what either copied of
-the weights `update_weights` refreshes. Decides nothing by itself but two things a model cannot: it writes `</think>`
+Native code computes the steps where it can, PyTorch the others (backend.py); what either copied of the weights
+`update_weights` refreshes. Decides nothing by itself but two things a model cannot: it writes `</think>`
 where a thinking budget ran out, and it ends a sequence at its limits. Not covered: choosing the next token
 (sampler.py), who runs when (scheduler.py), serving, votes and search.
 """
@@ -19,18 +19,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from raison.engine.backend import check, native_width, runner_of
 from raison.engine.cache import LatentCache
 from raison.engine.completion import completion_of
+from raison.engine.device import Device, device_of
 from raison.engine.grammar import Grammars, Matcher
-from raison.engine.kernels.native import why_not
-from raison.engine.kernels.weights import Precision
-from raison.engine.native_runner import NativeRunner
-from raison.engine.runner import DTYPES, Dtype, Logits, Runner
+from raison.engine.runner import Logits
 from raison.engine.sampler import Places, sample
 from raison.engine.scheduler import Plan, Scheduler
 from raison.engine.sequence import Event, SamplingParams, Sequence, Stats, sample_seed
 from raison.engine.slots import GOING, LENGTH, STOP, Drawn, Ints, Slots
 from raison.engine.speculate import Lookup, Predictor, Source, Worth
+from raison.engine.twin import DTYPES, Dtype
 from raison.errors import UserError
 from raison.model.transformer import Transformer
 from raison.records import Completion, FinishReason
@@ -52,8 +52,12 @@ class EngineSettings:
     """Prompt tokens computed in one step, beside the decoding sequences."""
     dtype: Dtype = "fp32"
     """fp32, bf16, or weights of 8 or 4 bits (q8, q4: groups of 32, activations rounded to 8 bits)."""
-    kernels: Literal["auto", "torch"] = "auto"
-    """auto: native code where it serves (kernels/native.py says where), else PyTorch."""
+    kernels: Literal["auto", "torch", "captured"] = "auto"
+    """auto: native code where it serves (kernels/native.py says where), else PyTorch; on CUDA captured steps.
+    captured: decode steps of few shapes, which CUDA records and the CPU just calls (captured.py). torch: PyTorch, with
+    nothing recorded.
+    """
+    device: Device = "cpu"
     speculation: Speculation = "none"
     """Where guesses of the next tokens come from. auto: the MTP module where there is one, else what stood before, only
     while it pays, and only in native code: there tokens are the same in all four, to the last bit. PyTorch rounds
@@ -70,19 +74,12 @@ class EngineSettings:
             raise UserError(f"cache_tokens is {self.cache_tokens}; one page already holds {self.page_size}")
         if self.dtype not in DTYPES:
             raise UserError(f'dtype is "{self.dtype}"; it must be one of: {", ".join(DTYPES)}')
-        if self.kernels not in ("auto", "torch"):
-            raise UserError(f'kernels is "{self.kernels}"; it must be "auto" or "torch"')
+        if self.kernels not in ("auto", "torch", "captured"):
+            raise UserError(f'kernels is "{self.kernels}"; it must be "auto", "torch" or "captured"')
         if self.speculation not in get_args(Speculation):
             known = ", ".join(get_args(Speculation))
             raise UserError(f'speculation is "{self.speculation}"; it must be one of: {known}')
-
-
-def native_width(model: Transformer, settings: EngineSettings) -> Precision | None:
-    """The width in which native code runs the model; None where PyTorch must."""
-    width = settings.dtype
-    if settings.kernels == "torch" or width == "bf16" or why_not(model, width) is not None:
-        return None
-    return width
+        check(self)
 
 
 class Engine:
@@ -94,17 +91,15 @@ class Engine:
         self._longest = min(spec.max_position_embeddings, pages * settings.page_size)
         blocks = -(-self._longest // settings.page_size)
         self._slots = Slots(settings.max_batch, self._longest, blocks, tokenizer.think_close, tokenizer.stops)
-        native = native_width(model, settings)
-        kind = "none" if settings.speculation == "auto" and native is None else settings.speculation
+        kind = settings.speculation
+        if kind == "auto" and native_width(model, settings) is None:
+            kind = "none"
         predicts = kind in ("auto", "mtp") and spec.num_nextn_predict_layers > 0
         layers = spec.num_hidden_layers + predicts
-        cache = LatentCache(layers, pages, settings.page_size, spec.cache_width, DTYPES[settings.dtype])
+        dtype, device = DTYPES[settings.dtype], device_of(settings.device)
+        cache = LatentCache(layers, pages, settings.page_size, spec.cache_width, dtype, device)
         self._scheduler = Scheduler(self._slots, cache.pool, settings.page_size, settings.prefill_chunk)
-        self._runner = (
-            Runner(model, self._slots, cache, settings.dtype, predicts)
-            if native is None
-            else NativeRunner(model, self._slots, cache, native, predicts)
-        )
+        self._runner = runner_of(model, self._slots, cache, settings, predicts)
         self._guesses = self._source_of_guesses(kind, predicts)
         self._worth = Worth() if kind == "auto" else None
         self._grammars = Grammars(tokenizer, spec.vocab_size)
@@ -216,7 +211,7 @@ class Engine:
         self._check_ids(ids)
         with self._scheduler.borrowed(ids) as plan:
             lines = self._runner.run(plan).lines_LY
-        return lines[:, : self.model.spec.vocab_size]
+        return lines[:, : self.model.spec.vocab_size].cpu()
 
     def update_weights(self) -> None:
         """Take over the model's changed weights, and forget prefixes that the old ones computed.

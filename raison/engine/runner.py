@@ -9,7 +9,9 @@ so that a row's numbers do not depend on its neighbours, and so that few shapes 
 * bf16: no shape changes the numbers, but oneDNN compiles a kernel for each new one (1-4 ms). Rows and queries come in
   multiples of BF16_STEP; to that end rows may join the next longer class.
 
-Not covered: devices other than the CPU.
+The host lays a step out as shapes and one row of integers, which go to the model's device together; all that follows
+up to the logits reads nothing else. Not covered: shapes that recur (captured.py), guesses on other devices than the
+CPU.
 
 Legend: N tokens of the step, S sequences of a group, Q query tokens of each, B pages of the longest, P page size,
 L = B*P, W cache width, T = tokens of the cache.
@@ -17,39 +19,41 @@ L = B*P, W cache width, T = tokens of the cache.
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from raison.engine.cache import LatentCache
+from raison.engine.device import handed
 from raison.engine.sampler import look_up, scaled
 from raison.engine.scheduler import Plan
 from raison.engine.slots import Ints, Slots, as_rows
 from raison.engine.span import Span, Wanted
+from raison.engine.twin import DTYPES, Dtype, compute_copy, refresh_copy
 from raison.model.attention import CacheGroup
-from raison.model.layers import Linear
-from raison.model.mla import MultiHeadLatentAttention
-from raison.model.moe import Experts
-from raison.model.packed import packed_parts
 from raison.model.rope import rotation
-from raison.model.rounding import rounded
 from raison.model.transformer import Transformer
 
 MIN_ROWS_PER_THREAD = 8
 BF16_STEP = 16
-Dtype = Literal["fp32", "bf16", "q8", "q4"]
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "q8": torch.float32, "q4": torch.float32}
-"""What activations and the cache are kept in; q8 and q4 are of weights (model/rounding.py)."""
-ROUNDED = ("q8", "q4")
-EXACT = torch.float32
-"""What adapters are merged in before the sum is rounded once."""
 GATHERED_BYTES = 2_000_000
 """About two level-2 caches; 20 to 25 % of a step's time was saved over gathering without a bound (256 rows of 400)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Sequences that attend together, `queries` tokens each, over `pages` pages."""
+
+    sequences: int
+    queries: int
+    pages: int
+
+    @property
+    def tokens(self) -> int:
+        return self.sequences * self.queries
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +66,29 @@ class Run:
     queries: int
     pages: int
 
+    @property
+    def shape(self) -> Shape:
+        return Shape(len(self.rows), self.queries, self.pages)
+
     def tokens(self, padding: int) -> tuple[Ints, Ints]:
         """Slot and place of every query, [S, Q] each; what is beyond a stop falls to the row that pads."""
         places_SQ = self.starts[:, None] + np.arange(self.queries)
         within_SQ = places_SQ < self.stops[:, None]
         return np.where(within_SQ, self.rows[:, None], padding), np.where(within_SQ, places_SQ, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Laid:
+    """A step as the host lays it out. What the device does depends on `shapes`, with what numbers on the rest."""
+
+    shapes: tuple[Shape, ...]
+    slots_N: Ints
+    places_N: Ints
+    targets: Ints
+    """Where in the cache each token is written, [N]; then the pages of every run's sequences."""
+
+    def numbers(self, ids_N: Ints) -> Ints:
+        return np.concatenate((ids_N, self.places_N, self.targets))
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +101,7 @@ class Reach:
     pages_n: Tensor
     """Pages of all sequences, one after another: n = S*B."""
     bias_SQL: Tensor
+    fused: bool
 
 
 class PagedLayer:
@@ -96,7 +119,7 @@ class PagedLayer:
             keys = self._room[: len(reach.pages_n)]
             torch.index_select(self._pages, 0, reach.pages_n, out=keys)
             keys_SLW = keys.view(reach.sequences, -1, self._tokens_TW.shape[1])
-            yield CacheGroup(reach.start, reach.stop, reach.sequences, keys_SLW, reach.bias_SQL)
+            yield CacheGroup(reach.start, reach.stop, reach.sequences, keys_SLW, reach.bias_SQL, reach.fused)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,19 +147,27 @@ def lines_of(plan: Plan, drafts: Ints) -> tuple[Ints, Ints, Ints]:
 class Runner:
     """Computes with the model itself in fp32, and with a cast or rounded copy of it otherwise."""
 
+    gathered_bytes = GATHERED_BYTES
+    fused = False
+    """Whether attention is PyTorch's fused one."""
+
     def __init__(
         self, model: Transformer, slots: Slots, cache: LatentCache, dtype: Dtype, predicts: bool = False
     ) -> None:
         self.slots, self.cache, self.dtype, self._dtype = slots, cache, DTYPES[dtype], dtype
         self._predicts = predicts
         self._source = model
-        self.model = model if dtype == "fp32" else compute_copy(model, dtype)
+        self.device = cache.latents_ZGPW.device
+        self.model = self._copy(model)
         self._step = BF16_STEP if dtype == "bf16" else 1
         self._class_of = length_classes(slots.blocks.shape[1])
         layers = range(len(cache.latents_ZGPW))
         self._tokens = [cache.layer_tokens(layer) for layer in layers]
         self._pages = [cache.layer_pages(layer) for layer in layers]
         self._room = torch.empty_like(self._pages[0][:0])
+
+    def _copy(self, model: Transformer) -> Transformer:
+        return model if self._dtype == "fp32" else compute_copy(model, self._dtype)
 
     def refresh(self) -> None:
         """Take over the model's changed weights."""
@@ -147,19 +178,27 @@ class Runner:
         """Compute the plan's tokens into the cache, and logits for its samples."""
         for source, target in plan.copies:
             self.cache.copy(source, target)
-        runs = self._runs(plan)
-        places, flat_rows, flat_places = self._flat(runs)
-        layers = self._layers(runs, places, self._writes(flat_rows, flat_places))
-        ids_N = torch.from_numpy(self.slots.tokens[flat_rows, flat_places])
-        states_ND, _ = self.model.hidden(ids_N, torch.from_numpy(flat_places), layers, self.dtype)
+        laid = self._laid(self._runs(plan))
+        states_ND = self._states(plan, laid)
         sources, widths, of_sample = lines_of(plan, self.slots.drafts)
-        wanted = _ends(flat_rows, sources, widths, self.slots.padding)
-        logits = self.model.logits(states_ND[torch.from_numpy(wanted)])
+        wanted = _ends(laid.slots_N, sources, widths, self.slots.padding)
+        logits = self.model.logits(states_ND[handed(wanted, self.device)])
         if not self._predicts:
             return Logits(logits, of_sample)
-        order = _in_order(flat_rows, flat_places, self.slots.padding)
+        order = _in_order(laid, self.slots.padding)
         normed_ND = self.model.norm(states_ND[torch.from_numpy(order)])
-        return Logits(logits, of_sample, Span(flat_rows[order], flat_places[order]), normed_ND)
+        return Logits(logits, of_sample, Span(laid.slots_N[order], laid.places_N[order]), normed_ND)
+
+    def _states(self, plan: Plan, laid: Laid) -> Tensor:
+        """What the plan's tokens come to in the last layer, [N, D]; their latents go into the cache."""
+        numbers = laid.numbers(self.slots.tokens[laid.slots_N, laid.places_N])
+        return self.compute(laid.shapes, handed(numbers, self.device))
+
+    def compute(self, shapes: tuple[Shape, ...], numbers: Tensor) -> Tensor:
+        """The same from what the host has laid out: nothing here asks the host, or depends on its arrays."""
+        ids_N, places_N, layers = self._read(shapes, numbers)
+        states_ND, _ = self.model.hidden(ids_N, places_N, layers, self.dtype)
+        return states_ND
 
     def guess(self, span: Span, ids_N: Ints, before_ND: Tensor, wanted: Wanted) -> Ints:
         """Tokens [K, S] that the MTP module would say behind each stretch; those beyond `wanted.most_S` mean nothing.
@@ -190,17 +229,16 @@ class Runner:
         firsts = np.concatenate((as_rows([0]), lasts[:-1] + 1))
         chunks = np.stack((span.slots_N[lasts], span.places_N[firsts], stops), 1)
         runs = self._filled(self._chunked(chunks))
-        places, flat_rows, flat_places = self._flat(runs)
-        order = _in_order(flat_rows, flat_places, self.slots.padding)
+        laid = self._laid(runs)
+        order = _in_order(laid, self.slots.padding)
         order = order[np.argsort(np.lexsort((span.places_N, span.slots_N)))]  # that of the span
-        *_, layer = self._layers(runs, places, self._writes(flat_rows, flat_places))
-        states_MD = before_ND.new_zeros(len(flat_rows), before_ND.shape[1])
+        states_MD = before_ND.new_zeros(len(laid.slots_N), before_ND.shape[1])
         states_MD[torch.from_numpy(order)] = before_ND
-        ids_M = np.zeros(len(flat_rows), np.int64)
-        ids_M[order] = ids_N
-        module = next(self.model.predictors())
-        rot = rotation(self.model.spec, torch.from_numpy(flat_places))
-        after_MD, _ = module(states_MD, self.model.embed(torch.from_numpy(ids_M), states_MD.dtype), rot, layer)
+        laid_ids = np.zeros(len(laid.slots_N), np.int64)
+        laid_ids[order] = ids_N
+        ids_M, places_M, (*_, layer) = self._read(laid.shapes, torch.from_numpy(laid.numbers(laid_ids)))
+        module, rot = next(self.model.predictors()), rotation(self.model.spec, places_M)
+        after_MD, _ = module(states_MD, self.model.embed(ids_M, states_MD.dtype), rot, layer)
         picked_ND = after_MD[torch.from_numpy(order)]
         return self.model.logits(picked_ND[torch.from_numpy(lasts)], module.norm), module.norm(picked_ND)
 
@@ -223,13 +261,15 @@ class Runner:
         """With so many rows as the shapes want at least."""
         least = max(self._step, MIN_ROWS_PER_THREAD * torch.get_num_threads())
         lacking = least - sum(len(run.rows) * run.queries for run in runs)
-        return _pad(runs, lacking, self.slots.padding) if lacking > 0 else runs
+        return pad(runs, lacking, self.slots.padding) if lacking > 0 else runs
 
-    def _flat(self, runs: list[Run]) -> tuple[Sequence[Ints], Ints, Ints]:
-        """Places of each run's queries [S, Q], and slots and places of all of them one after another."""
+    def _laid(self, runs: list[Run]) -> Laid:
         rows, places = zip(*(run.tokens(self.slots.padding) for run in runs), strict=True)
-        flat_rows, flat_places = (np.concatenate([a.ravel() for a in arrays]) for arrays in (rows, places))
-        return places, flat_rows, flat_places
+        slots_N, places_N = (np.concatenate([a.ravel() for a in arrays]) for arrays in (rows, places))
+        size = self.cache.page_size
+        writes_N = self.slots.blocks[slots_N, places_N // size] * size + places_N % size
+        pages = [self.slots.blocks[run.rows, : run.pages].ravel() for run in runs]
+        return Laid(tuple(run.shape for run in runs), slots_N, places_N, np.concatenate((writes_N, *pages)))
 
     def _by_class(self, rows: Ints, starts: Ints, stops: Ints, queries: int) -> list[Run]:
         """Runs of one length class. Single queries stand in whole steps: what is over joins the next longer class."""
@@ -244,28 +284,27 @@ class Runner:
                 runs.append(Run(rows[part], starts[part], stops[part], queries, pages))
             first = last
         over = -len(rows) % self._step
-        return _pad(runs, over, self.slots.padding) if over and queries == 1 else runs
+        return pad(runs, over, self.slots.padding) if over and queries == 1 else runs
 
     def _parts(self, order: Ints, pages: int) -> list[Ints]:
         """Cut a run so that its gathered keys, written once and read twice, stay in the processor's cache."""
         one = pages * self._room.shape[1] * self._room.element_size()
-        most = max(1, GATHERED_BYTES // one // self._step) * self._step
+        most = max(1, self.gathered_bytes // one // self._step) * self._step
         return [order[i : i + most] for i in range(0, len(order), most)]
 
-    def _writes(self, rows: Ints, places: Ints) -> Tensor:
-        size = self.cache.page_size
-        return torch.from_numpy(self.slots.blocks[rows, places // size] * size + places % size)
-
-    def _layers(self, runs: list[Run], places: Sequence[Ints], writes_N: Tensor) -> list[PagedLayer]:
+    def _read(self, shapes: tuple[Shape, ...], numbers: Tensor) -> tuple[Tensor, Tensor, list[PagedLayer]]:
+        """Token ids and places, [N] each, and the layers of the cache as the step sees them."""
+        count = sum(shape.tokens for shape in shapes)
+        pages = [shape.sequences * shape.pages for shape in shapes]
+        ids_N, places_N, writes_N, *pages_n = numbers.split([count, count, count, *pages])
         reaches, start = [], 0
-        for run, at_SQ in zip(runs, places, strict=True):
-            stop = start + at_SQ.size
-            pages_n = torch.from_numpy(self.slots.blocks[run.rows, : run.pages].ravel())
-            reaches.append(Reach(start, stop, len(run.rows), pages_n, self._bias(run, at_SQ)))
+        for shape, of_run in zip(shapes, pages_n, strict=True):
+            stop = start + shape.tokens
+            bias_SQL = self._bias(shape, places_N[start:stop])
+            reaches.append(Reach(start, stop, shape.sequences, of_run, bias_SQL, self.fused))
             start = stop
-        room = self._make_room(max(len(reach.pages_n) for reach in reaches))
-        views = zip(self._tokens, self._pages, strict=True)
-        return [PagedLayer(tokens, pages, writes_N, reaches, room) for tokens, pages in views]
+        room, views = self._make_room(max(pages)), zip(self._tokens, self._pages, strict=True)
+        return ids_N, places_N, [PagedLayer(tokens, pages, writes_N, reaches, room) for tokens, pages in views]
 
     def _make_room(self, pages: int) -> Tensor:
         """A place to gather keys in, kept from step to step: fresh memory costs more than the gathering."""
@@ -273,11 +312,11 @@ class Runner:
             self._room = self._room.new_empty(pages + pages // 4, self._room.shape[1])
         return self._room
 
-    def _bias(self, run: Run, at_SQ: Ints) -> Tensor:
+    def _bias(self, shape: Shape, places_n: Tensor) -> Tensor:
         """Causal: 0 up to the query's own place, -inf beyond."""
-        keys_L = torch.arange(run.pages * self.cache.page_size)
-        beyond = keys_L > torch.from_numpy(at_SQ).unsqueeze(-1)
-        return torch.zeros(beyond.shape, dtype=self.dtype).masked_fill_(beyond, -torch.inf)
+        keys_L = torch.arange(shape.pages * self.cache.page_size, device=self.device)
+        beyond_SQL = keys_L > places_n.view(shape.sequences, shape.queries, 1)
+        return torch.zeros(beyond_SQL.shape, dtype=self.dtype, device=self.device).masked_fill_(beyond_SQL, -torch.inf)
 
 
 def length_classes(longest: int) -> Ints:
@@ -301,14 +340,14 @@ def _ends(flat_rows: Ints, sources: Ints, widths: Ints, padding: int) -> Ints:
     return ends
 
 
-def _in_order(flat_rows: Ints, flat_places: Ints, padding: int) -> Ints:
-    """Indices of the rows that are no padding, by slot and place."""
-    order = np.lexsort((flat_places, flat_rows))
-    real: Ints = order[flat_rows[order] != padding]
+def _in_order(laid: Laid, padding: int) -> Ints:
+    """Indices of the tokens that are no padding, by slot and place."""
+    order = np.lexsort((laid.places_N, laid.slots_N))
+    real: Ints = order[laid.slots_N[order] != padding]
     return real
 
 
-def _pad(runs: list[Run], lacking: int, slot: int) -> list[Run]:
+def pad(runs: list[Run], lacking: int, slot: int) -> list[Run]:
     """Add rows that nobody reads, to the last run if it has single queries: another run costs time."""
     rows, zeros = np.full(lacking, slot, np.int64), np.zeros(lacking, np.int64)
     if not runs or runs[-1].queries > 1:
@@ -316,79 +355,3 @@ def _pad(runs: list[Run], lacking: int, slot: int) -> list[Run]:
     *rest, last = runs
     starts, stops = np.concatenate((last.starts, zeros)), np.concatenate((last.stops, zeros + 1))
     return [*rest, Run(np.concatenate((last.rows, rows)), starts, stops, 1, last.pages)]
-
-
-@torch.no_grad()
-def compute_copy(model: Transformer, dtype: Dtype) -> Transformer:
-    """A twin whose products run in `dtype`, adapters merged; what is packed stays so where it has no adapter.
-
-    In q8 and q4 everything is expanded and holds the rounded values; the head has 8 bits. Norms, routers and embedding
-    are the model's own and stay exact.
-    """
-    memo: dict[int, object] = {id(x): x for x in (*model.parameters(), *model.buffers())}
-    twin = copy.deepcopy(model, memo | packed_parts(model))
-    if dtype in ROUNDED:
-        twin.spec, twin.rounds = replace(model.spec, tie_word_embeddings=False), True
-        twin.lm_head = _frozen(rounded(model.head, "q8"))
-        twin.packed, twin.embed_tokens = None, _frozen(model.embedding)
-    for source, target in _products(model, twin, dtype):
-        if isinstance(source, Linear) and isinstance(target, Linear):
-            target.weight, target.lora = _frozen(_cast(source.matrix(EXACT), dtype)), None
-            target.packed, target.rounds = None, dtype in ROUNDED
-            target.bias = None if source.bias is None else _frozen(source.bias.to(DTYPES[dtype]))
-        elif isinstance(source, Experts) and isinstance(target, Experts):
-            parts = (_frozen(_cast(part, dtype)) for part in source.matrices(EXACT))
-            target.gate_up_proj, target.down_proj = parts
-            target.lora, target.packed = nn.ModuleDict(), ()
-    _round_by_heads(model, twin, dtype)
-    return twin
-
-
-@torch.no_grad()
-def refresh_copy(model: Transformer, twin: Transformer, dtype: Dtype) -> None:
-    """Cast or round the model's weights into the twin again, in place."""
-    if dtype in ROUNDED:
-        twin.head.copy_(rounded(model.head, "q8"))
-    for source, target in _products(model, twin, dtype):
-        if isinstance(source, Linear) and isinstance(target, Linear):
-            target.weight.copy_(_cast(source.matrix(EXACT), dtype))
-            if source.bias is not None and target.bias is not None:
-                target.bias.copy_(source.bias)
-        elif isinstance(source, Experts) and isinstance(target, Experts):
-            gate_up, down = source.matrices(EXACT)
-            target.gate_up_proj.copy_(_cast(gate_up, dtype))
-            target.down_proj.copy_(_cast(down, dtype))
-    _round_by_heads(model, twin, dtype)
-
-
-def _round_by_heads(model: Transformer, twin: Transformer, dtype: Dtype) -> None:
-    """kv_b is folded into queries and values head by head, in 8 bits: its key rows are summed over, not its columns."""
-    if not model.spec.is_latent or dtype not in ROUNDED:
-        return
-    keys = model.spec.qk_nope_head_dim
-    found = (m for m in (*model.layers.modules(), *twin.layers.modules()) if isinstance(m, MultiHeadLatentAttention))
-    both = [attention.kv_b_proj for attention in found]
-    for source, target in zip(both[: len(both) // 2], both[len(both) // 2 :], strict=True):
-        of_heads_HEC = source.matrix(EXACT).unflatten(0, (model.spec.num_attention_heads, -1))
-        key_HPC, value_HVC = of_heads_HEC[:, :keys], of_heads_HEC[:, keys:]
-        key_HPC = rounded(key_HPC.transpose(1, 2), "q8").transpose(1, 2)
-        target.weight.copy_(torch.cat((key_HPC, rounded(value_HVC, "q8")), 1).flatten(0, 1))
-        target.rounds = False
-
-
-def _cast(exact: Tensor, dtype: Dtype) -> Tensor:
-    return rounded(exact, dtype) if dtype == "q8" or dtype == "q4" else exact.to(DTYPES[dtype])
-
-
-def _frozen(value: Tensor) -> nn.Parameter:
-    return nn.Parameter(value, requires_grad=False)
-
-
-def _products(model: Transformer, twin: Transformer, dtype: Dtype) -> Iterator[tuple[nn.Module, nn.Module]]:
-    """The projections of both that are computed in the twin's own dtype."""
-    found = dict(twin.layers.named_modules())
-    for name, source in model.layers.named_modules():
-        if isinstance(source, Linear | Experts):
-            stays = bool(source.packed) and not source.lora and dtype not in ROUNDED
-            if not stays:
-                yield source, found[name]

@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from raison.engine.device import CPU, handed
 from raison.engine.grammar import Mask
 from raison.engine.kernels import native
 from raison.engine.sequence import GOLDEN
@@ -62,27 +63,31 @@ def sample(
     masks: Mapping[int, Mask] | None = None,
 ) -> tuple[Ints, NDArray[np.float32]]:
     """One token for each place, from its line, and its log-probability. Native code draws where no filter is asked
-    for.
+    for, and lines stand on the CPU.
 
     `masks` says by index into `places` what a grammar allows; all else is never drawn.
     """
     masks, rows = masks or {}, places.rows
     filtered = (slots.top_k[rows] > 0) | (slots.top_p[rows] < 1) | (slots.min_p[rows] > 0)
-    if native.library().handle is not None and not masks and not filtered.any():
+    compiled = native.library().handle is not None and lines_LY.device == CPU
+    if compiled and not masks and not filtered.any():
         return _native(lines_LY, vocabulary, slots, places, of_sample)
     plain = ~filtered
     plain[list(masks)] = False
     tokens, logprobs = np.zeros(len(rows), np.int64), np.zeros(len(rows), np.float32)
-    native_rows = np.flatnonzero(plain) if native.library().handle is not None else np.zeros(0, np.int64)
+    native_rows = np.flatnonzero(plain) if compiled else np.zeros(0, np.int64)
     others = np.setdiff1d(np.arange(len(rows)), native_rows)
     if len(native_rows):
         lines = np.ascontiguousarray(of_sample[native_rows])
         drawn = _native(lines_LY, vocabulary, slots, places[native_rows], lines)
         tokens[native_rows], logprobs[native_rows] = drawn
     if len(others):
-        lines_NY = lines_LY[torch.from_numpy(of_sample[others]), :vocabulary]
+        lines_NY = lines_LY[handed(of_sample[others], lines_LY.device), :vocabulary]
         allowed = {i: masks[int(row)] for i, row in enumerate(others) if int(row) in masks}
-        tokens[others], logprobs[others] = _sample(lines_NY, slots, places[others], filtered[others], allowed)
+        both = draw(lines_NY, slots, places[others], filtered[others], allowed).cpu().numpy()
+        if np.isnan(both).any():
+            raise NumericalError(NOT_FINITE)
+        tokens[others], logprobs[others] = both
     return tokens, logprobs
 
 
@@ -96,37 +101,37 @@ def _native(
     return tokens, logprobs
 
 
-def _sample(
+def draw(
     logits_NY: Tensor, slots: Slots, places: Places, filtered: NDArray[np.bool_], masks: Mapping[int, Mask]
-) -> tuple[Ints, NDArray[np.float32]]:
-    rows = places.rows
+) -> Tensor:
+    """Tokens and their log-probabilities, [2, N] in float64, on the logits' device: all that the host asks of it."""
+    rows, device = places.rows, logits_NY.device
     temperature = slots.temperature[rows]
     greedy = temperature == 0
     logits_NY = scaled(logits_NY, temperature)
     probs_NY = logits_NY.softmax(-1)
-    if not bool(probs_NY.sum().isfinite()):
-        raise NumericalError(NOT_FINITE)
     allowed_NY = _masked(logits_NY, masks) if masks else logits_NY
     kept_NY = _filter(allowed_NY.softmax(-1) if masks else probs_NY, slots, rows, np.flatnonzero(filtered))
-    tokens_N = look_up(kept_NY, torch.from_numpy(places.uniforms(slots)))
+    tokens_N = look_up(kept_NY, handed(places.uniforms(slots), device)).clamp_(max=logits_NY.shape[1] - 1)
     if greedy.any():
-        tokens_N = torch.where(torch.from_numpy(greedy), allowed_NY.argmax(-1), tokens_N)
+        tokens_N = torch.where(handed(greedy, device), allowed_NY.argmax(-1), tokens_N)
     logprobs_N = probs_NY.gather(1, tokens_N.unsqueeze(1)).squeeze(1).log()
-    return tokens_N.numpy(), logprobs_N.numpy()
+    return torch.stack((tokens_N.double(), logprobs_N.double()))
 
 
 def scaled(logits_NY: Tensor, temperature_N: NDArray[np.float32]) -> Tensor:
     """Logits at their rows' temperatures, which is 1 where it is 0."""
     if (temperature_N == 1).all():
         return logits_NY
-    return logits_NY / torch.from_numpy(np.where(temperature_N == 0, np.float32(1), temperature_N)).unsqueeze(1)
+    divisor_N = np.where(temperature_N == 0, np.float32(1), temperature_N)
+    return logits_NY / handed(divisor_N, logits_NY.device).unsqueeze(1)
 
 
 def _masked(logits_NY: Tensor, masks: Mapping[int, Mask]) -> Tensor:
     """-inf where a row's grammar allows no token; rows without one as they are."""
     masked_NY = logits_NY.clone()
     for i, mask in masks.items():
-        masked_NY[i].masked_fill_(~torch.from_numpy(mask), -torch.inf)
+        masked_NY[i].masked_fill_(~handed(mask, logits_NY.device), -torch.inf)
     return masked_NY
 
 
@@ -142,8 +147,8 @@ def _filter(probs_NY: Tensor, slots: Slots, rows: Ints, asked: Ints) -> Tensor:
     if not len(asked):
         return probs_NY
     every = slots.top_k[rows], slots.top_p[rows], slots.min_p[rows]
-    limits = (torch.from_numpy(values[asked]).unsqueeze(1) for values in every)
-    chosen = torch.from_numpy(asked)
+    limits = (handed(values[asked], probs_NY.device).unsqueeze(1) for values in every)
+    chosen = handed(asked, probs_NY.device)
     return probs_NY.index_copy(0, chosen, filter_probs(probs_NY[chosen], *limits))
 
 
@@ -154,7 +159,7 @@ def filter_probs(probs_NY: Tensor, top_k_N1: Tensor, top_p_N1: Tensor, min_p_N1:
     2020); min-p those of at least p times the likeliest (Nguyen et al. 2024). The likeliest token always stays.
     """
     sorted_NY, order_NY = probs_NY.sort(dim=-1, descending=True, stable=True)
-    rank_Y = torch.arange(probs_NY.shape[-1])
+    rank_Y = torch.arange(probs_NY.shape[-1], device=probs_NY.device)
     keep_NY = (rank_Y < top_k_N1) | (top_k_N1 == 0)
     among_NY = (sorted_NY * keep_NY).double()
     before_NY = among_NY.cumsum(-1) - among_NY

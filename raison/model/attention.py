@@ -3,7 +3,7 @@
 Not covered: the two kinds themselves (mla.py, grouped_query.py), sliding windows.
 
 Legend: N tokens, H heads, E width of a head's query and key, V of its value, D documents of a bucket, L their longest,
-S sequences of a group, Q query tokens of each, W cache width.
+S sequences of a group, Q query tokens of each, W cache width, G key heads, J heads that share one, K = Q*J.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ class CacheGroup:
     keys_SLW: Tensor
     bias_SQL: Tensor
     """0 where a query may look, -inf where it may not; in the compute dtype."""
+    fused: bool = False
+    """Whether PyTorch's fused attention is to be used. On a CPU plain products are faster."""
 
 
 class LayerCache(Protocol):
@@ -53,6 +55,17 @@ def causal_by_bucket(q_NHE: Tensor, k_NHE: Tensor, v_NHV: Tensor, layout: Layout
     if layout.padding:
         runs.append(v_NHV.new_zeros(layout.padding, *v_NHV.shape[1:]))
     return torch.cat(runs) if len(runs) > 1 else runs[0]
+
+
+def attend(q_SGKE: Tensor, k_SGLE: Tensor, v_SGLV: Tensor, group: CacheGroup, scale: float) -> Tensor:
+    """Attention of a group's queries over its cached tokens, [S, G, K, V]; the J heads of a query stand together."""
+    bias_S1Q1L, queries = group.bias_SQL.unsqueeze(1).unsqueeze(3), group.bias_SQL.shape[1]
+    if group.fused:
+        bias_S1KL = bias_S1Q1L.expand(-1, -1, -1, q_SGKE.shape[2] // queries, -1).flatten(2, 3)
+        return F.scaled_dot_product_attention(q_SGKE, k_SGLE, v_SGLV, attn_mask=bias_S1KL, scale=scale)
+    scores_SGKL = torch.matmul(q_SGKE * scale, k_SGLE.transpose(-1, -2))
+    scores_SGQJL = scores_SGKL.unflatten(2, (queries, -1)) + bias_S1Q1L
+    return torch.matmul(scores_SGQJL.softmax(-1).flatten(2, 3), v_SGLV)
 
 
 def _causal_attention(q_DHLE: Tensor, k_DHLE: Tensor, v_DHLV: Tensor, scale: float) -> Tensor:

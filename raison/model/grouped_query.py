@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from raison.model.attention import CacheGroup, LayerCache, causal_by_bucket
+from raison.model.attention import CacheGroup, LayerCache, attend, causal_by_bucket
 from raison.model.layers import Linear, RMSNorm
 from raison.model.layout import Layout
 from raison.model.rope import rotate, rotate_halves
@@ -53,15 +53,12 @@ class GroupedQueryAttention(nn.Module):
         return rotate(heads, rotation) if self.spec.rope_interleave else rotate_halves(heads, rotation)
 
     def _attend(self, q_nHE: Tensor, group: CacheGroup) -> Tensor:
-        groups, head = self.spec.key_value_heads, self.spec.qk_head_dim
+        groups, head, queries = self.spec.key_value_heads, self.spec.qk_head_dim, group.bias_SQL.shape[1]
         kv_SLGE = group.keys_SLW.unflatten(-1, (2 * groups, head))
         k_SGLE, v_SGLE = kv_SLGE.transpose(1, 2).split(groups, dim=1)
-        q_SQGJE = (q_nHE * self.spec.softmax_scale).reshape(group.sequences, -1, groups, q_nHE.shape[1] // groups, head)
+        q_SQGJE = q_nHE.reshape(group.sequences, queries, groups, q_nHE.shape[1] // groups, head)
         q_SGKE = q_SQGJE.transpose(1, 2).flatten(2, 3)  # K = Q * J: all that read one key head
-        scores_SGKL = torch.matmul(q_SGKE, k_SGLE.transpose(-1, -2))
-        bias_SQL = group.bias_SQL.unsqueeze(1).unsqueeze(3)
-        scores_SGQJL = scores_SGKL.unflatten(2, (group.bias_SQL.shape[1], -1)) + bias_SQL
-        seen_SGKE = torch.matmul(scores_SGQJL.softmax(-1).flatten(2, 3), v_SGLE)
-        seen_SQGJE = seen_SGKE.unflatten(2, (group.bias_SQL.shape[1], -1)).transpose(1, 2)
+        seen_SGKE = attend(q_SGKE, k_SGLE, v_SGLE, group, self.spec.softmax_scale)
+        seen_SQGJE = seen_SGKE.unflatten(2, (queries, -1)).transpose(1, 2)
         seen_nHE: Tensor = seen_SQGJE.reshape(len(q_nHE), -1, head)
         return seen_nHE

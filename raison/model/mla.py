@@ -13,7 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from raison.model.attention import CacheGroup, LayerCache, causal_by_bucket
+from raison.model.attention import CacheGroup, LayerCache, attend, causal_by_bucket
 from raison.model.layers import Linear, RMSNorm
 from raison.model.layout import Layout
 from raison.model.rope import rotate
@@ -71,12 +71,10 @@ class MultiHeadLatentAttention(nn.Module):
 
     def _attend(self, q_nHW: Tensor, group: CacheGroup) -> Tensor:
         heads, rank = self.spec.num_attention_heads, self.spec.latent_rank
-        q_SJW = q_nHW.reshape(group.sequences, -1, self.spec.cache_width)  # J = Q * H: one shared key for all heads
-        scores_SJL = torch.bmm(q_SJW * self.spec.softmax_scale, group.keys_SLW.transpose(1, 2))
-        scores_SQHL = scores_SJL.unflatten(1, (-1, heads)) + group.bias_SQL.unsqueeze(2)
-        weights_SJL = scores_SQHL.softmax(-1).flatten(1, 2)
-        seen_SJW = torch.bmm(weights_SJL, group.keys_SLW)  # slicing the keys first would copy them
-        return seen_SJW[..., :rank].reshape(-1, heads, rank)
+        q_S1KW = q_nHW.reshape(group.sequences, 1, -1, self.spec.cache_width)  # K = Q * H: one shared key for all heads
+        keys_S1LW = group.keys_SLW.unsqueeze(1)
+        seen_S1KW = attend(q_S1KW, keys_S1LW, keys_S1LW, group, self.spec.softmax_scale)  # a slice would be a copy
+        return seen_S1KW[..., :rank].reshape(-1, heads, rank)
 
     def _queries(self, x_ND: Tensor, rotation: Tensor) -> tuple[Tensor, Tensor]:
         spec = self.spec

@@ -180,6 +180,9 @@ class Experts(nn.Module):
         self.down_proj = nn.Parameter(torch.empty(experts, width, inner))
         self.lora = nn.ModuleDict()
         self.packed: tuple[PackedExpert, ...] = ()
+        self.grouped = False
+        """Whether products are made without asking a device how many tokens each expert has: no gradients, adapters or
+        packing, and rows of 16 bytes or multiples."""
         self._scratch = Scratch()
 
     def pack(self, experts: Sequence[PackedExpert], scratch: Scratch) -> None:
@@ -226,14 +229,26 @@ class Experts(nn.Module):
 
     def forward(self, x_ND: Tensor, routing: Routing) -> Tensor:
         """The weighted sum of each token's experts, [N, D]."""
-        dtype = x_ND.dtype
+        y_MD = (self._grouped if self.grouped else self._by_size)(x_ND, routing.experts_NK)
+        y_NKD = y_MD.unflatten(0, routing.experts_NK.shape)
+        return torch.bmm(routing.weights_NK.to(x_ND.dtype).unsqueeze(1), y_NKD).squeeze(1)
+
+    def _by_size(self, x_ND: Tensor, experts_NK: Tensor) -> Tensor:
         count = len(self.packed) or len(self.down_proj)
-        rows = Sorted.of(routing.experts_NK, count, row_step(dtype, len(x_ND)))
+        rows = Sorted.of(experts_NK, count, row_step(x_ND.dtype, len(x_ND)))
         x_PD = call(_Dispatch, x_ND, rows.tokens_P, rows.places_M)
         y_PD = self._products(x_PD, rows.sizes)
         y_MD: Tensor = call(PickRows, y_PD, rows.places_M)
-        y_NKD = y_MD.unflatten(0, routing.experts_NK.shape)
-        return torch.bmm(routing.weights_NK.to(dtype).unsqueeze(1), y_NKD).squeeze(1)
+        return y_MD
+
+    def _grouped(self, x_ND: Tensor, experts_NK: Tensor) -> Tensor:
+        sorted_M, order_M = experts_NK.flatten().sort(stable=True)
+        experts_X = torch.arange(len(self.down_proj), device=x_ND.device)
+        ends_X = torch.searchsorted(sorted_M, experts_X, right=True, out_int32=True)
+        x_MD = x_ND.index_select(0, order_M // experts_NK.shape[1])
+        gate, up = F.grouped_mm(x_MD, self.gate_up_proj.transpose(1, 2), offs=ends_X).chunk(2, dim=-1)
+        y_MD = F.grouped_mm(F.silu(gate) * up, self.down_proj.transpose(1, 2), offs=ends_X)
+        return torch.empty_like(y_MD).index_copy_(0, order_M, y_MD)
 
     def _products(self, x_PD: Tensor, sizes: list[int]) -> Tensor:
         if self.packed:

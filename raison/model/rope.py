@@ -18,15 +18,15 @@ from torch import Tensor
 from raison.model.spec import Llama3Spec, ModelSpec, YarnSpec
 
 
-def inverse_frequencies(spec: ModelSpec) -> Tensor:
+def inverse_frequencies(spec: ModelSpec, device: torch.device | None = None) -> Tensor:
     """Angular speed of each rotary pair, [R/2] in fp32 radians per token (Su et al. 2021)."""
     width, scaling = spec.rotary_width, spec.rope_scaling
-    plain = 1.0 / spec.rope_theta ** (torch.arange(0, width, 2, dtype=torch.float32) / width)
+    plain = 1.0 / spec.rope_theta ** (torch.arange(0, width, 2, dtype=torch.float32, device=device) / width)
     if scaling is None or scaling.factor <= 1:
         return plain
     if isinstance(scaling, Llama3Spec):
         return _llama3(plain, scaling)
-    keep = 1.0 - _ramp(scaling, width, spec.rope_theta)  # YaRN eq. 14-23
+    keep = 1.0 - _ramp(scaling, width, spec.rope_theta, device)  # YaRN eq. 14-23
     return plain / scaling.factor * (1.0 - keep) + plain * keep
 
 
@@ -38,7 +38,7 @@ def _llama3(plain: Tensor, scaling: Llama3Spec) -> Tensor:
     return plain / scaling.factor * (1.0 - keep) + plain * keep
 
 
-def _ramp(yarn: YarnSpec, width: int, theta: float) -> Tensor:
+def _ramp(yarn: YarnSpec, width: int, theta: float, device: torch.device | None) -> Tensor:
     """0 where a pair turns often enough to be left alone, 1 where it is fully interpolated, linear between."""
 
     def pair_that_turns(times: float) -> float:
@@ -47,13 +47,13 @@ def _ramp(yarn: YarnSpec, width: int, theta: float) -> Tensor:
 
     low = max(math.floor(pair_that_turns(yarn.beta_fast)), 0)
     high = min(math.ceil(pair_that_turns(yarn.beta_slow)), width - 1)
-    pairs = torch.arange(width // 2, dtype=torch.float32)
+    pairs = torch.arange(width // 2, dtype=torch.float32, device=device)
     return ((pairs - low) / max(high - low, 0.001)).clamp(0, 1)
 
 
 def rotation(spec: ModelSpec, positions_N: Tensor) -> Tensor:
     """cos + i sin of every token's angles, [N, 1, R/2] in complex fp32."""
-    angles = torch.outer(positions_N.float(), inverse_frequencies(spec).to(positions_N.device))
+    angles = torch.outer(positions_N.float(), inverse_frequencies(spec, positions_N.device))
     ratio = torch.full_like(angles, _attention_factor(spec.rope_scaling))
     return torch.polar(ratio, angles).unsqueeze(1)
 

@@ -6,6 +6,7 @@ import io
 import json
 
 import pytest
+import torch
 
 from raison.cli import main
 from raison.reasoner import SHIPPED
@@ -50,9 +51,13 @@ def test_think_is_repeatable_and_speaks_json(model_folder: str, capsys: Capture)
         (["3 7 25 -> 46", "--temperature", "-1"], "temperature is -1"),
         (["3 7 25 -> 46", "--threads", "-1"], "--threads is -1"),
         (["3 7 25 -> 46", "--model", "/nowhere"], "there is no model folder /nowhere"),
+        (["3 7 25 -> 46", "--device", "cuda"], "PyTorch finds no GPU"),
     ],
 )
-def test_a_mistake_is_one_line(model_folder: str, arguments: list[str], part: str, capsys: Capture) -> None:
+def test_a_mistake_is_one_line(
+    model_folder: str, arguments: list[str], part: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert main(["think", "--model", model_folder, *arguments]) == 2
     said = capsys.readouterr().err
     assert part in said

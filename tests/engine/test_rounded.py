@@ -10,7 +10,7 @@ import torch
 
 from raison.engine.engine import Engine, EngineSettings
 from raison.engine.native_runner import NativeRunner
-from raison.engine.runner import compute_copy
+from raison.engine.twin import compute_copy
 from raison.model.layers import Linear
 from raison.model.packed import Scratch
 from raison.model.rounding import rounded, rounded_rows

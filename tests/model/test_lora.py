@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from raison.engine.device import CPU
 from raison.engine.engine import Engine, EngineSettings
 from raison.engine.kernels.native import library
 from raison.engine.native_runner import NativeRunner
-from raison.engine.runner import compute_copy, refresh_copy
+from raison.engine.twin import DTYPES, Dtype, compute_copy, device_copy, refresh_copy, refresh_device_copy
 from raison.errors import UserError
 from raison.model.layers import Linear
 from raison.model.lora import adapters, attach, merge
@@ -242,3 +243,25 @@ def test_a_bf16_twin_holds_the_merged_weights_and_leaves_packed_ones_packed(shap
             assert (module.packed is None) == name.endswith("o_proj")
             assert torch.equal(module.matrix(torch.bfloat16), wanted)
     assert twin.embed_tokens is model.embed_tokens
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+@pytest.mark.parametrize("shape", FAMILY_SHAPES)
+def test_a_device_copy_is_the_merged_model_with_nothing_packed(shape: str, dtype: Dtype) -> None:
+    model = random_model(ALL[shape])
+    attach(model, rank=3, alpha=12.0, targets=["o_proj"])
+    pack(model)
+    twin = device_copy(model, dtype, CPU)
+    stir(model)
+    refresh_device_copy(model, twin, dtype)
+    merged = random_model(ALL[shape])
+    attach(merged, rank=3, alpha=12.0, targets=["o_proj"])
+    stir(merged)
+    merge(merged)
+    wanted = {name: tensor for name, tensor in merged.state_dict().items() if not name.startswith("mtp.")}
+    held = twin.state_dict()
+    assert held.keys() == wanted.keys() and not adapters(twin)
+    for name, tensor in held.items():
+        exact = "norm" in name or name.endswith(("mlp.gate.weight", "e_score_correction_bias"))
+        assert torch.equal(tensor, wanted[name].to(torch.float32 if exact else DTYPES[dtype])), name
