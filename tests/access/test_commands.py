@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,16 @@ def test_a_mistake_is_one_line_and_makes_no_key(arguments: list[str], capsys: Ca
     said = capsys.readouterr()
     assert said.out == "" and said.err.startswith("raison: ") and said.err.count("\n") == 1
     assert told(capsys, "keys", "list")["keys"] == []
+
+
+@pytest.mark.parametrize("command", [["keys", "list"], ["usage"]])
+def test_without_the_extra_it_says_what_to_install(
+    command: list[str], capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, f"raison.cli.{command[0]}", raising=False)
+    monkeypatch.setitem(sys.modules, "sqlalchemy", None)
+    assert main(command) == 2
+    assert "needs sqlalchemy: pip install 'raison[serve]'" in capsys.readouterr().err
 
 
 def test_usage_in_three_forms(state: Path, capsys: Capture) -> None:
