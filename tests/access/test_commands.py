@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 from raison.cli import main
 from raison.serve.access import Caller, open_access
 from raison.serve.refusal import Denied, Limited
-from tests.access.conftest import used
+from tests.access.conftest import child_environment, used
 
 Capture = pytest.CaptureFixture[str]
 
@@ -107,12 +108,13 @@ def test_a_mistake_is_one_line_and_makes_no_key(arguments: list[str], capsys: Ca
 
 @pytest.mark.parametrize("command", [["keys", "list"], ["usage"]])
 def test_without_the_extra_it_says_what_to_install(
-    command: list[str], capsys: Capture, monkeypatch: pytest.MonkeyPatch
+    command: list[str],
 ) -> None:
-    monkeypatch.delitem(sys.modules, f"raison.cli.{command[0]}", raising=False)
-    monkeypatch.setitem(sys.modules, "sqlalchemy", None)
-    assert main(command) == 2
-    assert "needs sqlalchemy: pip install 'raison[serve]'" in capsys.readouterr().err
+    code = f"import sys; sys.modules['sqlalchemy'] = None; from raison.cli import main; sys.exit(main({command!r}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=child_environment())
+    assert (done.returncode, done.stderr) == (
+        2, f"raison: raison {command[0]} needs sqlalchemy: pip install 'raison[serve]'\n"
+    )  # fmt: skip
 
 
 def test_usage_in_three_forms(state: Path, capsys: Capture) -> None:
