@@ -23,6 +23,8 @@ SPIN = "1000"
 """Turns that a thread waits busily for the others. OpenMP's own choice, 300 times that, is many times slower as soon as
 another program wants a core; where the machine is left alone it gains some 15 %, so long work keeps it."""
 LONG_WORK = ("run", "bench")
+EXTRAS = {"serve": "serve", "keys": "serve", "usage": "serve"}
+"""What to install for a command that the base installation cannot run."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -49,4 +51,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _command(name: str) -> Callable[[Namespace], int]:
     """`raison.cli.<name>.command`, imported by name so that no command waits for another's torch."""
-    return cast(Callable[[Namespace], int], import_module(f"raison.cli.{name}").command)
+    try:
+        return cast(Callable[[Namespace], int], import_module(f"raison.cli.{name}").command)
+    except ModuleNotFoundError as error:
+        if name in EXTRAS and not str(error.name).startswith("raison"):
+            raise UserError(f"raison {name} needs {error.name}: pip install 'raison[{EXTRAS[name]}]'") from error
+        raise

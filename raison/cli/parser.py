@@ -37,6 +37,7 @@ def build_parser() -> ArgumentParser:
     _use_commands(commands)
     _model_commands(commands)
     _train_commands(commands)
+    _access_commands(commands)
     _bench_commands(commands)
     _task_commands(commands)
     return parser
@@ -173,6 +174,60 @@ def _train_commands(commands: Commands) -> None:
     report = _add(commands, "report", "write a run's report.html anew", "raison report runs/quick-20260101-120000")
     report.add_argument("folder", type=Path, help="a run's folder")
     _json(report)
+
+
+def _access_commands(commands: Commands) -> None:
+    keys = _add(
+        commands, "keys", "make, list, limit and revoke the server's API keys",
+        "raison keys create --name alice --quota 1000000/month", "raison keys list",
+    )  # fmt: skip
+    actions = keys.add_subparsers(dest="keys", required=True, metavar="WHAT")
+    create = _add(actions, "create", "make a key; it is printed this once", "raison keys create --name alice")
+    create.add_argument("--name", required=True, metavar="N", help="whose it is; several keys may share a name")
+    create.add_argument("--allow", action="store_true", help="put the name on the list of the early access, too")
+    listing = _add(actions, "list", "show every key, its limits and what it used", "raison keys list --json")
+    revoke = _add(actions, "revoke", "end a key for good, from the next request on", "raison keys revoke alice")
+    limit = _add(
+        actions, "limit", "change what a key may use; what is not given stays",
+        "raison keys limit alice --requests-per-minute 60", "raison keys limit alice --quota none",
+    )  # fmt: skip
+    allow = _add(
+        actions, "allow", "let a name into the early access (raison serve --early-access)", "raison keys allow alice"
+    )
+    disallow = _add(actions, "disallow", "take a name off the list of the early access", "raison keys disallow alice")
+    for parser in (revoke, limit):
+        parser.add_argument("key", metavar="KEY", help="its id, or its name if only one key has it")
+    for parser in (allow, disallow):
+        parser.add_argument("name", metavar="NAME", help="the name its keys have, or will have")
+    for parser in (create, limit):
+        _key_terms(parser)
+    usage = _add(
+        commands, "usage", "report requests, tokens and cost by key, model and day",
+        "raison usage --since 7d", "raison usage --by key,model,day --csv",
+    )  # fmt: skip
+    usage.add_argument(
+        "--by", default="key,model", metavar="LIST", help="key, id, model, endpoint, day (default: key,model)"
+    )
+    usage.add_argument("--since", metavar="DAY", help="a day (UTC) such as 2026-11-01, or 7d for the last seven")
+    usage.add_argument("--csv", action="store_true", help="print comma-separated values")
+    for parser in (create, listing, revoke, limit, allow, disallow, usage):
+        parser.add_argument(
+            "--database", metavar="URL",
+            help="postgresql://... or sqlite:///PATH (default: RAISON_DATABASE, or raison.db under RAISON_HOME)",
+        )  # fmt: skip
+        _json(parser)
+
+
+def _key_terms(parser: ArgumentParser) -> None:
+    for name, metavar, text in (
+        ("models", "LIST", "models it may use, separated by commas; all lifts the limit"),
+        ("requests-per-minute", "R", "requests a minute; none lifts the limit"),
+        ("tokens-per-minute", "T", "tokens a minute, of prompts and completions; none lifts the limit"),
+        ("quota", "TOKENS", "tokens in all, or a day or month in UTC: 500000, 50000/day, 1000000/month; or none"),
+        ("expires", "DAYS", "days from now until it ends; none = never"),
+    ):
+        parser.add_argument(f"--{name}", metavar=metavar, help=text)
+    parser.add_argument("--priority", type=int, metavar="P", help="higher is served first (default: 0)")
 
 
 def _bench_commands(commands: Commands) -> None:
