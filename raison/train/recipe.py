@@ -1,6 +1,7 @@
 """A recipe from its first stage to its bill: stages in order, each resumable, each judged on the same fresh problems.
 
     runs/<run>/recipe.toml            the recipe with every default in place
+               tokenizer.json         the vocabulary of all its ids, for whoever reads rollouts while it runs
                run.json               what is done so far: outcomes, bill, machine, versions
                stages/<stage>/        checkpoints, metrics.jsonl, rollouts.jsonl (where it samples), model/ or adapter/
                evaluation.json        accuracy over budgets and votes of the final model, two traces
@@ -42,6 +43,7 @@ from raison.train.outcome import Judge, StageOutcome
 from raison.train.predict import predict
 from raison.train.stages import Bench, new_learner, prepare
 from raison.weights import folder as model_folder
+from raison.weights.vocabulary_files import VOCABULARY
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +132,7 @@ class Run:
         self.folder.mkdir(parents=True, exist_ok=True)
         if not self.state:
             write_atomic(self.folder / "recipe.toml", dump(self.recipe).encode())
+            write_atomic(self.folder / VOCABULARY, self.bench.tokenizer.to_json().encode())
             lines = [(planned.stage, planned.spec or self.origin.spec) for planned in self.plan]
             predicted = predict(self.bench, lines, self.origin.fresh, self.origin.spec if self.origin.base else None)
             self.state = {

@@ -1,0 +1,122 @@
+// Where one writes, and the three things that one may choose: how hard it thinks, how many samples, what decides.
+import { useSignal } from "@preact/signals";
+import { useEffect, useRef } from "preact/hooks";
+import { allowed, budget, effort, efforts, model, OWN, votes, way, type Way } from "../settings";
+import { count } from "../text/format";
+import { ask, busy, startAnew, stop, turns } from "./ask";
+
+const WAYS: [Way, string][] = [
+  ["one", "one sample"],
+  ["vote", "vote"],
+  ["auto", "auto"],
+];
+
+export function Composer() {
+  const draft = useSignal("");
+  const field = useRef<HTMLTextAreaElement>(null);
+  useEffect(() => field.current?.focus(), []);
+  const send = () => {
+    const question = draft.value.trim();
+    if (!question || busy.value || !model.value) return;
+    draft.value = "";
+    void ask(question);
+  };
+  const onKey = (event: KeyboardEvent) => {
+    if (event.key !== "Enter" || event.isComposing || (event.shiftKey && !event.ctrlKey)) return;
+    event.preventDefault();
+    send();
+  };
+  return (
+    <form
+      class="composer"
+      onSubmit={(event) => {
+        event.preventDefault();
+        send();
+      }}
+    >
+      <div class="writing">
+        <textarea
+          ref={field}
+          rows={1}
+          aria-label="Your question"
+          aria-keyshortcuts="Enter Control+Enter"
+          placeholder="Ask, and watch it think"
+          value={draft}
+          onInput={(event) => (draft.value = event.currentTarget.value)}
+          onKeyDown={onKey}
+        />
+        {busy.value ? (
+          <button type="button" class="send" aria-keyshortcuts="Escape" onClick={stop}>
+            Stop
+          </button>
+        ) : (
+          <button type="submit" class="send" disabled={!draft.value.trim() || !model.value}>
+            Ask
+          </button>
+        )}
+      </div>
+      <div class="controls">
+        {model.value?.raison?.thinks !== false && <Effort />}
+        <Samples />
+        {turns.value.length > 0 && (
+          <button type="button" class="quiet anew" onClick={startAnew}>
+            start anew
+          </button>
+        )}
+      </div>
+    </form>
+  );
+}
+
+function Effort() {
+  const levels: [string, string][] = [["", "free"], ...efforts.value.map(([name]): [string, string] => [name, name])];
+  return (
+    <fieldset class="choice">
+      <legend>Effort</legend>
+      {[...levels, [OWN, "budget"] as [string, string]].map(([value, name]) => (
+        <Choice key={value} group="effort" name={name} on={effort.value === value} choose={() => (effort.value = value)} />
+      ))}
+      {effort.value === OWN ? (
+        <Number name="Thinking tokens" of={budget} most={model.value?.raison?.context ?? 131072} unit="tokens" />
+      ) : (
+        allowed.value !== null && <span class="note">{`${count(allowed.value)} tokens`}</span>
+      )}
+    </fieldset>
+  );
+}
+
+function Samples() {
+  return (
+    <fieldset class="choice">
+      <legend>Samples</legend>
+      {WAYS.map(([value, name]) => (
+        <Choice key={value} group="way" name={name} on={way.value === value} choose={() => (way.value = value)} />
+      ))}
+      {way.value === "vote" && <Number name="Samples in the vote" of={votes} most={64} unit="samples" least={2} />}
+      {way.value === "auto" && <Number name="Samples at most" of={votes} most={64} unit="at most" least={2} />}
+    </fieldset>
+  );
+}
+
+function Choice(props: { group: string; name: string; on: boolean; choose: () => void }) {
+  return (
+    <label class="option">
+      <input type="radio" name={props.group} checked={props.on} onChange={props.choose} />
+      <span>{props.name}</span>
+    </label>
+  );
+}
+
+function Number(props: { name: string; of: { value: number }; most: number; unit: string; least?: number }) {
+  const least = props.least ?? 0;
+  const take = (event: { currentTarget: HTMLInputElement }) => {
+    const value = Math.round(event.currentTarget.valueAsNumber);
+    if (value >= least && value <= props.most) props.of.value = value;
+  };
+  return (
+    <span class="number">
+      <input type="number" aria-label={props.name} min={least} max={props.most} value={props.of.value} onInput={take} />
+      <span class="note">{props.unit}</span>
+    </span>
+  );
+}
