@@ -122,13 +122,14 @@ class RunOnDisk:
 
     @property
     def _outcomes(self) -> dict[str, Row]:
-        return self._state.get("outcomes", {})
+        found: dict[str, Row] = self._state.get("outcomes", {})
+        return found
 
     def _stage(self, name: str) -> StageView:
         plan = self._planned.get(name, {})
         done = self._outcomes.get(name)
         rows = [] if done else self.steps(name)
-        used = done or {
+        used: Row = done or {
             "steps": rows[-1]["step"] if rows else 0,
             "tokens": sum(row.get("tokens", 0) for row in rows),
             "seconds": sum(row.get("seconds") or 0.0 for row in rows),

@@ -12,9 +12,8 @@ export function Vote({ turn }: { turn: Turn }) {
   const open = chosen ?? live;
   const spent = turn.branches.reduce((sum, b) => sum + (b.tokens ?? b.pieces), 0);
   const ended = turn.branches.filter((b) => b.finish).length;
-  const headline = live
-    ? `${plural(turn.branches.length, "branch", "branches")} thinking, ${count(ended)} done`
-    : `${plural(turn.branches.length, "branch", "branches")}, ${plural(spent, "token")}`;
+  const all = plural(turn.branches.length, "branch", "branches");
+  const headline = live ? `${all}, ${count(ended)} done` : `${all}, ${plural(spent, "token")}`;
   return (
     <div class="vote" data-live={live}>
       {turn.tally && <Bars turn={turn} />}

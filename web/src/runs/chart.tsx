@@ -63,7 +63,7 @@ function options(place: HTMLElement): uPlot.Options {
   return {
     width: place.clientWidth || 300,
     height: HEIGHT,
-    padding: [8, 8, 0, 0],
+    padding: [8, 14, 0, 0],
     cursor: { sync: { key: "steps" }, y: false, drag: { x: false, y: false }, points: { size: 6 } },
     legend: { show: true, live: true },
     scales: { x: { time: false } },
