@@ -126,7 +126,7 @@ class RunOnDisk:
         return found
 
     def _stage(self, name: str) -> StageView:
-        plan = self._planned.get(name, {})
+        plan: Row = self._planned.get(name, {})
         done = self._outcomes.get(name)
         rows = [] if done else self.steps(name)
         used: Row = done or {
@@ -137,7 +137,7 @@ class RunOnDisk:
         return StageView(
             name=name, kind=plan.get("kind", name), control=name.endswith(CONTROL), step=used["steps"],
             state="done" if done else "active" if (self.folder / "stages" / name).is_dir() else "waiting",
-            total=plan.get("steps", used["steps"]), tokens=used["tokens"], seconds=used["seconds"],
+            total=plan["steps"] if "steps" in plan else used["steps"], tokens=used["tokens"], seconds=used["seconds"],
             predicted_seconds=self._predicted[name], accuracy=used.get("accuracy"),
         )  # fmt: skip
 

@@ -29,7 +29,7 @@ HEADERS = {
 def mount(app: FastAPI) -> None:
     """Serve the page at `/` and its files under `/assets`."""
 
-    @app.get("/", include_in_schema=False)
+    @app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
     def page() -> FileResponse:
         return FileResponse(STATIC / "index.html", headers=HEADERS)
 

@@ -59,7 +59,7 @@ function requestFor(question: string): object {
     model: model.value?.id,
     messages: [...remembered(), { role: "user", content: question }],
     stream: true,
-    stream_options: { include_usage: true },
+    stream_options: { include_usage: true, continuous_usage_stats: true },
     ...(effort.value === OWN ? { thinking_token_budget: budget.value } : {}),
     ...(effort.value && effort.value !== OWN ? { reasoning_effort: effort.value } : {}),
     ...(way.value === "vote" ? { strategy: { vote: votes.value } } : {}),

@@ -13,7 +13,7 @@ export function Thought({ turn }: { turn: Turn }) {
         <span class="mark" aria-hidden="true" />
         <Headline turn={turn} live={live} />
       </button>
-      {live && <Meter used={turn.thinkingPieces} allowed={turn.allowed} />}
+      {live && <Meter used={thoughtTokens(turn)} allowed={turn.allowed} />}
       {open && <Words text={turn.thinking} live={live} name="What was thought" />}
     </div>
   );

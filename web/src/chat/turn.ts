@@ -4,7 +4,7 @@
 export type Finish = "stop" | "length" | "cancelled" | "tool_calls";
 export type Phase = "waiting" | "thinking" | "answering" | "done" | "stopped" | "failed";
 
-/** One sample of a vote. `pieces` counts what came, for as long as the true number of tokens is not known. */
+/** One sample of a vote. `pieces` counts what came so far, in tokens if the server says so; `tokens` is its last word. */
 export interface Branch {
   number: number;
   thinking: string;
@@ -41,6 +41,11 @@ export interface Usage {
   } | null;
 }
 
+/** What the server's own clock says. */
+export interface Timings {
+  tokens_per_second?: number | null;
+}
+
 export interface Turn {
   question: string;
   /** Thinking tokens that were allowed; null = no limit that is known. */
@@ -62,12 +67,14 @@ export interface Turn {
   ended: number;
   finish: Finish | null;
   usage: Usage | null;
+  timings: Timings | null;
   trouble: string;
 }
 
 export interface Chunk {
   choices?: { delta?: Delta; finish_reason?: Finish | null }[];
   usage?: Usage | null;
+  timings?: Timings;
   raison?: Word;
   error?: { message?: string };
 }
@@ -79,21 +86,21 @@ interface Delta {
 }
 
 type Word =
-  | { event: "branch"; branch: number; reasoning_content?: string; content?: string }
+  | { event: "branch"; branch: number; reasoning_content?: string; content?: string; tokens?: number }
   | { event: "ended"; branch: number; answer?: string; tokens: number; finish: Finish }
   | ({ event: "tally" } & Tally);
 
 export function asked(question: string, allowed: number | null, voting: boolean, now: number): Turn {
   return {
     question, allowed, voting, phase: "waiting", thinking: "", answer: "", pieces: 0, thinkingPieces: 0, branches: [],
-    tally: null, founders: [], began: now, thoughtFrom: 0, thoughtTo: 0, ended: 0, finish: null, usage: null, trouble: "",
+    tally: null, founders: [], began: now, thoughtFrom: 0, thoughtTo: 0, ended: 0, finish: null, usage: null, timings: null, trouble: "",
   };
 }
 
 /** The turn after one more chunk, heard at `now`. */
 export function hear(turn: Turn, chunk: Chunk, now: number): Turn {
   if (chunk.error) return failed(turn, chunk.error.message ?? "The server broke off.", now);
-  let heard = chunk.usage ? { ...turn, usage: chunk.usage } : turn;
+  let heard = chunk.usage ? { ...turn, usage: chunk.usage, timings: chunk.timings ?? turn.timings } : turn;
   if (chunk.raison) heard = hearWord(heard, chunk.raison, now);
   const choice = chunk.choices?.[0];
   if (choice?.delta) heard = hearDelta(heard, choice.delta, now);
@@ -120,7 +127,8 @@ export function running(turn: Turn): boolean {
 
 /** Tokens of thought: the server's count as soon as there is one, until then the pieces that came. */
 export function thoughtTokens(turn: Turn): number {
-  return turn.usage?.completion_tokens_details?.reasoning_tokens ?? turn.thinkingPieces;
+  const all = turn.answer ? undefined : turn.usage?.completion_tokens;
+  return turn.usage?.completion_tokens_details?.reasoning_tokens ?? all ?? turn.thinkingPieces;
 }
 
 export function allTokens(turn: Turn): number {
@@ -172,7 +180,7 @@ function hearWord(turn: Turn, word: Word, now: number): Turn {
         ...b,
         thinking: b.thinking + (word.reasoning_content ?? ""),
         answer: b.answer + (word.content ?? ""),
-        pieces: b.pieces + 1,
+        pieces: word.tokens ?? b.pieces + 1,
       }));
     case "ended":
       return onBranch(turn, word.branch, (b) => ({

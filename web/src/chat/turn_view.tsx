@@ -58,7 +58,8 @@ function nothing(turn: Turn): string {
 export function receipt(turn: Turn): string[] {
   const taken = (turn.ended - turn.began) / 1000;
   const used = allTokens(turn);
-  const speed = turn.usage?.raison?.tokens_per_second ?? used / Math.max(taken, 1e-3);
+  const told = turn.usage?.raison?.tokens_per_second ?? turn.timings?.tokens_per_second;
+  const speed = told ?? used / Math.max(taken, 1e-3);
   const cached = turn.usage?.prompt_tokens_details?.cached_tokens;
   const cost = turn.usage?.raison?.cost;
   return [
