@@ -21,7 +21,7 @@ from raison.serve import page, runs
 
 KEY = "rk-for-the-test"
 PACE = 0.004
-EFFORTS = {"none": 0, "low": 16, "medium": 64, "high": 256}
+EFFORTS = {"none": 0, "low": 16, "medium": 64, "high": 256, "max": None}
 THOUGHT = [f"{n} + {n + 1} = {2 * n + 1}\n" for n in range(40)]
 FORMULAS = (
     "The roots are $x = \\frac{-b \\pm \\sqrt{b^2 - 4ac}}{2a}$, so that\n\n"

@@ -98,6 +98,7 @@ def test_by_default_nothing_is_asked_for(tab: Tab) -> None:
     tab.ask("why?")
     tab.ended()
     assert set(tab.asked()) == {"model", "messages", "stream", "stream_options"}
+    assert tab.page.get_by_role("radio", name="max").count() == 0, "no limit, as when nothing is asked for"
 
 
 def test_the_branches_of_a_vote_are_seen_side_by_side_and_the_tally_forms(tab: Tab) -> None:
@@ -113,7 +114,7 @@ def test_the_branches_of_a_vote_are_seen_side_by_side_and_the_tally_forms(tab: T
     assert squeezed(tally.all_inner_texts()) == [f"A {VOTED[0][0]} 2 votes leads", f"B {VOTED[1][0]} 1 vote"]
     tab.app.state.go_on.set()
     tab.ended()
-    assert tab.asked()["strategy"] == {"vote": 5}
+    assert tab.asked()["strategy"] == {"vote": "majority", "max_samples": 5}
     assert squeezed(tally.all_inner_texts()) == [f"A {VOTED[0][0]} 3 votes chosen", f"B {VOTED[1][0]} 1 vote"]
     assert tab.page.get_by_text(WHY).is_visible()
     assert tab.page.locator(".answer").inner_text() == VOTED[0][0]

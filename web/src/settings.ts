@@ -29,7 +29,11 @@ export const way = kept<Way>("way", "one");
 export const votes = kept("votes", 8);
 
 export const model = computed(() => models.value.find((m) => m.id === chosenModel.value) ?? models.value[0]);
-export const efforts = computed(() => Object.entries(model.value?.raison?.efforts ?? {}));
+/** Levels that limit something; one without a limit is what happens when nothing is asked for. */
+export const efforts = computed(() => {
+  const levels = Object.entries(model.value?.raison?.efforts ?? {});
+  return levels.filter(([, budget]) => budget !== null).map(([name]) => name);
+});
 
 /** Thinking tokens that the present choice allows; null where there is no limit, or the page does not know it. */
 export const allowed = computed(() => {

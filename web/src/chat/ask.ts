@@ -9,6 +9,9 @@ import { asked, done, failed, hear, running, stopped, thoughtTokens, type Chunk,
 export const turns = signal<Signal<Turn>[]>([]);
 export const busy = computed(() => turns.value.some((turn) => running(turn.value)));
 
+/** "majority" gives what all samples together would say, and stops as soon as that is certain. */
+const VOTES = { vote: "majority", auto: "auto" };
+
 let abort = new AbortController();
 
 /** Ask, and hear the answer out. Never throws: what goes wrong is part of the turn. */
@@ -62,8 +65,7 @@ function requestFor(question: string): object {
     stream_options: { include_usage: true, continuous_usage_stats: true },
     ...(effort.value === OWN ? { thinking_token_budget: budget.value } : {}),
     ...(effort.value && effort.value !== OWN ? { reasoning_effort: effort.value } : {}),
-    ...(way.value === "vote" ? { strategy: { vote: votes.value } } : {}),
-    ...(way.value === "auto" ? { strategy: { vote: "auto", max_samples: votes.value } } : {}),
+    ...(way.value === "one" ? {} : { strategy: { vote: VOTES[way.value], max_samples: votes.value } }),
   };
 }
 

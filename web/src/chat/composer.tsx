@@ -69,11 +69,11 @@ export function Composer() {
 }
 
 function Effort() {
-  const levels: [string, string][] = [["", "free"], ...efforts.value.map(([name]): [string, string] => [name, name])];
+  const levels = [...efforts.value.map((name) => [name, name]), ["", "free"], [OWN, "budget"]] as [string, string][];
   return (
     <fieldset class="choice">
       <legend>Effort</legend>
-      {[...levels, [OWN, "budget"] as [string, string]].map(([value, name]) => (
+      {levels.map(([value, name]) => (
         <Choice key={value} group="effort" name={name} on={effort.value === value} choose={() => (effort.value = value)} />
       ))}
       {effort.value === OWN ? (
