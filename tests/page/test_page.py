@@ -5,7 +5,9 @@ Every test also fails on a complaint in the browser's console and on a request t
 
 from __future__ import annotations
 
+import json
 import re
+import shlex
 from typing import Any
 
 import pytest
@@ -316,3 +318,15 @@ def test_the_files_are_served_under_a_strict_policy(written: WrittenRun) -> None
     assert again.status_code == 304
     assert client.get("/assets/../page.py").status_code in (401, 404)
     assert client.get("/assets/%2e%2e/%2e%2e/page.py").status_code in (401, 404)
+
+
+def test_a_question_can_be_had_as_a_command(tab: Tab) -> None:
+    tab.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    tab.open()
+    tab.ask("what's 1+1?")
+    tab.ended()
+    tab.page.get_by_role("button", name="copy as curl").click()
+    tab.page.get_by_role("button", name="copied").wait_for()
+    words = shlex.split(tab.page.evaluate("navigator.clipboard.readText()"))
+    assert words[:3] == ["curl", "-N", f"{tab.url}/v1/chat/completions"]
+    assert json.loads(words[-1]) == tab.asked()

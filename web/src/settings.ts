@@ -23,7 +23,7 @@ export const models = signal<Model[]>([]);
 export const theme = kept<Theme>("theme", "auto");
 export const chosenModel = kept<string>("model", "");
 /** A level of effort, OWN for a budget in tokens, or "" for as much as the model likes. */
-export const effort = kept<string>("effort", "");
+export const chosenEffort = kept<string>("effort", "");
 export const budget = kept("budget", 256);
 export const way = kept<Way>("way", "one");
 export const votes = kept("votes", 8);
@@ -33,6 +33,12 @@ export const model = computed(() => models.value.find((m) => m.id === chosenMode
 export const efforts = computed(() => {
   const levels = Object.entries(model.value?.raison?.efforts ?? {});
   return levels.filter(([, budget]) => budget !== null).map(([name]) => name);
+});
+
+/** What was chosen, if the model at hand knows it. */
+export const effort = computed(() => {
+  const chosen = chosenEffort.value;
+  return chosen === OWN || efforts.value.includes(chosen) ? chosen : "";
 });
 
 /** Thinking tokens that the present choice allows; null where there is no limit, or the page does not know it. */

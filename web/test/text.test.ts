@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import { dollars, figure, letter, plural, seconds } from "../src/text/format";
-import { toHtml } from "../src/text/markdown";
+import { plainToHtml, toHtml } from "../src/text/markdown";
 
 const formulas = (source: string) => [...toHtml(source).matchAll(/<span class="tex" data-display="(\w+)">([^<]*)</g)].map((m) => [m[1], m[2]]);
 
@@ -35,4 +35,13 @@ test("figures read as people write them", () => {
   assert.deepEqual([1, 1204].map((n) => plural(n, "token")), ["1 token", "1,204 tokens"]);
   assert.deepEqual([0.94726, 128.4, 12345.6, 0].map(figure), ["0.947", "128", "12,346", "0"]);
   assert.deepEqual([0, 25, 26].map(letter), ["A", "Z", "A2"]);
+});
+
+test("thoughts are plain text but for their formulas", () => {
+  const html = plainToHtml("- *a*\n\n  <b>  # $x$ \\[ y \\] `c` 3*7*2");
+  assert.equal(
+    html,
+    '- *a*\n\n  &lt;b&gt;  # <span class="tex" data-display="false">x</span> ' +
+      '<span class="tex" data-display="true">y</span> `c` 3*7*2',
+  );
 });

@@ -4,8 +4,8 @@ import { allTokens, asked, done, failed, hear, rank, rankOf, stopped, thoughtTok
 
 const said = (delta: object): Chunk => ({ choices: [{ delta }] });
 
-function after(chunks: Chunk[], voting = false): Turn {
-  return chunks.reduce((turn, chunk, index) => hear(turn, chunk, 100 * (index + 1)), asked("?", 8, voting, 50));
+function after(chunks: Chunk[]): Turn {
+  return chunks.reduce((turn, chunk, index) => hear(turn, chunk, 100 * (index + 1)), asked("?", {}, 8, 50));
 }
 
 test("thinking is timed from its first piece to the first of the answer", () => {
@@ -29,7 +29,7 @@ test("branches are kept apart and in order, with the class of each answer", () =
     { raison: { event: "branch", branch: 1, reasoning_content: "z" } },
     { raison: { event: "ended", branch: 1, answer: "46", tokens: 9, finish: "stop" } },
     { raison: { event: "tally", classes: [{ answer: "46", weight: 1, branches: [1] }], leader: 0, why: "" } },
-  ], true);
+  ]);
   assert.deepEqual(turn.branches.map((b) => [b.number, b.thinking, b.answer, b.tokens]), [[0, "y", "", null], [1, "xz", "46", 9]]);
   assert.deepEqual([rankOf(turn, 1), rankOf(turn, 0), allTokens(turn)], [0, -1, 10]);
   assert.deepEqual(stopped(turn, 900).branches.map((b) => b.finish), ["cancelled", "stop"]);
@@ -45,6 +45,6 @@ test("an answer keeps its letter when another overtakes it", () => {
   const tally = (...classes: number[][]): Chunk => ({
     raison: { event: "tally", classes: classes.map((b) => ({ answer: "", weight: b.length, branches: b })), leader: 0, why: "" },
   });
-  const turn = after([tally([3]), tally([3], [1]), tally([0, 1, 2], [3])], true);
+  const turn = after([tally([3]), tally([3], [1]), tally([0, 1, 2], [3])]);
   assert.deepEqual(turn.tally!.classes.map((c) => rank(turn, c)), [1, 0]);
 });

@@ -17,8 +17,8 @@ let abort = new AbortController();
 /** Ask, and hear the answer out. Never throws: what goes wrong is part of the turn. */
 export async function ask(question: string): Promise<void> {
   if (busy.value) return;
-  const turn = signal(asked(question, allowed.value, way.value !== "one", performance.now()));
   const request = requestFor(question);
+  const turn = signal(asked(question, request, allowed.value, performance.now()));
   turns.value = [...turns.value, turn];
   abort = new AbortController();
   announce("Thinking");

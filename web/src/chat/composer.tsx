@@ -1,7 +1,7 @@
 // Where one writes, and the three things that one may choose: how hard it thinks, how many samples, what decides.
 import { useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
-import { allowed, budget, effort, efforts, model, OWN, votes, way, type Way } from "../settings";
+import { allowed, budget, chosenEffort, effort, efforts, model, OWN, votes, way, type Way } from "../settings";
 import { count } from "../text/format";
 import { ask, busy, startAnew, stop, turns } from "./ask";
 
@@ -74,10 +74,10 @@ function Effort() {
     <fieldset class="choice">
       <legend>Effort</legend>
       {levels.map(([value, name]) => (
-        <Choice key={value} group="effort" name={name} on={effort.value === value} choose={() => (effort.value = value)} />
+        <Choice key={value} group="effort" name={name} on={effort.value === value} choose={() => (chosenEffort.value = value)} />
       ))}
       {effort.value === OWN ? (
-        <Number name="Thinking tokens" of={budget} most={model.value?.raison?.context ?? 131072} unit="tokens" />
+        <Amount name="Thinking tokens" of={budget} most={model.value?.raison?.context ?? 131072} unit="tokens" />
       ) : (
         allowed.value !== null && <span class="note">{`${count(allowed.value)} tokens`}</span>
       )}
@@ -92,8 +92,8 @@ function Samples() {
       {WAYS.map(([value, name]) => (
         <Choice key={value} group="way" name={name} on={way.value === value} choose={() => (way.value = value)} />
       ))}
-      {way.value === "vote" && <Number name="Samples in the vote" of={votes} most={64} unit="samples" least={2} />}
-      {way.value === "auto" && <Number name="Samples at most" of={votes} most={64} unit="at most" least={2} />}
+      {way.value === "vote" && <Amount name="Samples in the vote" of={votes} most={64} unit="samples" least={2} />}
+      {way.value === "auto" && <Amount name="Samples at most" of={votes} most={64} unit="at most" least={2} />}
     </fieldset>
   );
 }
@@ -107,7 +107,7 @@ function Choice(props: { group: string; name: string; on: boolean; choose: () =>
   );
 }
 
-function Number(props: { name: string; of: { value: number }; most: number; unit: string; least?: number }) {
+function Amount(props: { name: string; of: { value: number }; most: number; unit: string; least?: number }) {
   const least = props.least ?? 0;
   const take = (event: { currentTarget: HTMLInputElement }) => {
     const value = Math.round(event.currentTarget.valueAsNumber);

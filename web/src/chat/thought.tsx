@@ -1,7 +1,11 @@
 // The thinking: open while it streams, folded to one line when it has ended, open again for whoever wants to read it.
 import { useEffect, useRef, useState } from "preact/hooks";
 import { count, plural, seconds } from "../text/format";
+import { Plain } from "../text/rich";
 import { running, thoughtTokens, type Turn } from "./turn";
+
+/** A pace is worth showing once it has settled. */
+const SETTLED_SECONDS = 0.5;
 
 export function Thought({ turn }: { turn: Turn }) {
   const live = running(turn) && !turn.thoughtTo;
@@ -21,11 +25,12 @@ export function Thought({ turn }: { turn: Turn }) {
 
 function Headline({ turn, live }: { turn: Turn; live: boolean }) {
   const now = useClock(live);
-  const taken = seconds(((live ? now : turn.thoughtTo) - turn.thoughtFrom) / 1000);
+  const taken = ((live ? now : turn.thoughtTo) - turn.thoughtFrom) / 1000;
   const used = thoughtTokens(turn);
-  if (!live) return <span>{`Thought for ${taken}, ${plural(used, "token")}${spent(turn, used)}`}</span>;
+  if (!live) return <span>{`Thought for ${seconds(taken)}, ${plural(used, "token")}${spent(turn, used)}`}</span>;
   const of = turn.allowed ? ` of ${count(turn.allowed)}` : "";
-  return <span>{`Thinking, ${taken}, ${count(used)}${of} tokens`}</span>;
+  const pace = taken > SETTLED_SECONDS ? `, ${count(used / taken)} tokens/s` : "";
+  return <span>{`Thinking, ${seconds(taken)}, ${count(used)}${of} tokens${pace}`}</span>;
 }
 
 /** Whether the budget ended the thinking, as far as the counts tell. */
@@ -38,7 +43,7 @@ export function Meter({ used, allowed }: { used: number; allowed: number | null 
   return <progress class="meter" max={allowed} value={Math.min(used, allowed)} aria-label="Thinking budget used" />;
 }
 
-/** Text that stays at its newest line, unless the reader has scrolled back. */
+/** Text that stays at its newest line, unless the reader has scrolled back; its formulas are set when it has ended. */
 export function Words({ text, live, name }: { text: string; live: boolean; name: string }) {
   const place = useRef<HTMLDivElement>(null);
   const follow = useRef(true);
@@ -52,7 +57,7 @@ export function Words({ text, live, name }: { text: string; live: boolean; name:
   };
   return (
     <div class="words" ref={place} onScroll={note} tabIndex={0} role="group" aria-label={name}>
-      {text}
+      {live ? text : <Plain source={text} />}
     </div>
   );
 }

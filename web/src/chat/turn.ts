@@ -48,9 +48,10 @@ export interface Timings {
 
 export interface Turn {
   question: string;
+  /** What was sent. */
+  request: object;
   /** Thinking tokens that were allowed; null = no limit that is known. */
   allowed: number | null;
-  voting: boolean;
   phase: Phase;
   thinking: string;
   answer: string;
@@ -90,9 +91,9 @@ type Word =
   | { event: "ended"; branch: number; answer?: string; tokens: number; finish: Finish }
   | ({ event: "tally" } & Tally);
 
-export function asked(question: string, allowed: number | null, voting: boolean, now: number): Turn {
+export function asked(question: string, request: object, allowed: number | null, now: number): Turn {
   return {
-    question, allowed, voting, phase: "waiting", thinking: "", answer: "", pieces: 0, thinkingPieces: 0, branches: [],
+    question, request, allowed, phase: "waiting", thinking: "", answer: "", pieces: 0, thinkingPieces: 0, branches: [],
     tally: null, founders: [], began: now, thoughtFrom: 0, thoughtTo: 0, ended: 0, finish: null, usage: null, timings: null, trouble: "",
   };
 }

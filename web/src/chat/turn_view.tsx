@@ -1,6 +1,7 @@
 // One question with its thinking, its vote, its answer and what it took.
 import { type Signal } from "@preact/signals";
 import { useState } from "preact/hooks";
+import { key } from "../api";
 import { count, dollars, plural, seconds } from "../text/format";
 import { Rich } from "../text/rich";
 import { ask } from "./ask";
@@ -40,7 +41,8 @@ function Ending({ turn }: { turn: Turn }) {
             <li key={part}>{part}</li>
           ))}
         </ul>
-        {turn.answer && <Copy text={turn.answer} />}
+        {turn.answer && <Copy name="copy" text={turn.answer} />}
+        <Copy name="copy as curl" text={curl(turn.request)} />
         <button type="button" class="quiet" onClick={() => void ask(turn.question)}>
           ask again
         </button>
@@ -72,8 +74,9 @@ export function receipt(turn: Turn): string[] {
   ].filter(Boolean);
 }
 
-function Copy({ text }: { text: string }) {
+function Copy({ name, text }: { name: string; text: string }) {
   const [copied, note] = useState(false);
+  if (!navigator.clipboard) return null; // browsers lend it to pages from this machine and to https only
   const copy = async () => {
     await navigator.clipboard.writeText(text);
     note(true);
@@ -81,7 +84,14 @@ function Copy({ text }: { text: string }) {
   };
   return (
     <button type="button" class="quiet" onClick={() => void copy()}>
-      {copied ? "copied" : "copy"}
+      {copied ? "copied" : name}
     </button>
   );
+}
+
+/** The same question as a command; where a key is needed it is left to the shell. */
+function curl(request: object): string {
+  const bearer = key.value ? ` \\\n  -H "Authorization: Bearer $RAISON_KEY"` : "";
+  const body = JSON.stringify(request).replaceAll("'", "'\\''");
+  return `curl -N ${location.origin}/v1/chat/completions${bearer} \\\n  -H 'Content-Type: application/json' -d '${body}'`;
 }

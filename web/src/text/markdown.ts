@@ -14,24 +14,36 @@ markdown.disable("image");
 markdown.block.ruler.before("fence", "tex", display, { alt: ["paragraph", "list", "blockquote"] });
 markdown.inline.ruler.before("escape", "tex", formula);
 markdown.inline.ruler.before("emphasis", "times", times);
-markdown.renderer.rules["tex"] = (tokens, index) => {
-  const { content, markup } = tokens[index]!;
-  const source = markdown.utils.escapeHtml(content);
-  return `<span class="tex" data-display="${markup === "block"}">${source}</span>`;
-};
+markdown.renderer.rules["tex"] = holder;
 markdown.renderer.rules["link_open"] = (tokens, index, options, _, self) => {
   tokens[index]!.attrSet("rel", "noopener noreferrer");
   tokens[index]!.attrSet("target", "_blank");
   return self.renderToken(tokens, index, options);
 };
 
+/** Text in which nothing but formulas means anything. */
+const plain = new MarkdownIt("zero");
+plain.inline.ruler.before("text", "tex", formula);
+plain.inline.ruler.enable("tex");
+plain.renderer.rules["tex"] = holder;
+
 export function toHtml(source: string): string {
   return markdown.render(source);
+}
+
+export function plainToHtml(source: string): string {
+  return plain.renderInline(source);
 }
 
 type Rule = Parameters<typeof markdown.inline.ruler.push>[1];
 type State = Parameters<Rule>[0];
 type BlockState = Parameters<Parameters<typeof markdown.block.ruler.push>[1]>[0];
+
+function holder(tokens: { content: string; markup: string }[], index: number): string {
+  const { content, markup } = tokens[index]!;
+  const source = markdown.utils.escapeHtml(content);
+  return `<span class="tex" data-display="${markup === "block"}">${source}</span>`;
+}
 
 /** A formula on lines of its own: what it holds is not Markdown, even if a line of it begins with a minus. */
 function display(state: BlockState, line: number, endLine: number, silent: boolean): boolean {
