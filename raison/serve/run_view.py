@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import tomllib
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from pathlib import Path
 from time import time
 from typing import Any, Literal
@@ -88,12 +89,39 @@ class RunOnDisk:
 
     def __init__(self, folder: Path, steps_of: Callable[[Path], Tail]) -> None:
         self.folder, self._steps_of = folder, steps_of
-        self._state = read_object(folder / "run.json")
-        self._recipe = _recipe(folder / "recipe.toml")
-        self._planned = _planned(self._recipe)
-        predicted = {line["stage"]: line["seconds"] for line in self._state.get("predicted", [])}
-        self._predicted = predicted or dict.fromkeys(self._planned)
-        self.machine: dict[str, Any] = self._state.get("machine", {})
+
+    @cached_property
+    def _state(self) -> Row:
+        return read_object(self.folder / "run.json")
+
+    @cached_property
+    def _recipe(self) -> Row:
+        """The recipe as it was written down; a viewer does not judge it."""
+        try:
+            return tomllib.loads((self.folder / "recipe.toml").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+
+    @cached_property
+    def _planned(self) -> dict[str, Row]:
+        """Stages by name in the order of the recipe, each grpo stage that asks for a control followed by it."""
+        plan: dict[str, Row] = {}
+        for stage in self._recipe.get("stage", []):
+            plan[stage["name"]] = stage
+            if stage.get("control"):
+                plan[stage["name"] + CONTROL] = stage
+        return plan
+
+    @cached_property
+    def _predicted(self) -> dict[str, float | None]:
+        """All stages in their order with the seconds that were predicted."""
+        lines = {line["stage"]: line["seconds"] for line in self._state.get("predicted", [])}
+        return lines or dict.fromkeys(self._planned)
+
+    @property
+    def machine(self) -> dict[str, Any]:
+        found: dict[str, Any] = self._state.get("machine", {})
+        return found
 
     def steps(self, stage: str) -> list[Row]:
         """The steps of a stage in order; none before its first."""
@@ -126,7 +154,7 @@ class RunOnDisk:
         return found
 
     def _stage(self, name: str) -> StageView:
-        plan: Row = self._planned.get(name, {})
+        plan = self._planned.get(name, {})
         done = self._outcomes.get(name)
         rows = [] if done else self.steps(name)
         used: Row = done or {
@@ -166,21 +194,3 @@ def samples(rows: list[Row], backend: Backend | None) -> Iterator[Sample]:
             yield Sample.model_validate({**row, **said})
         except ValidationError:
             continue
-
-
-def _recipe(path: Path) -> Row:
-    """The recipe as it was written down; a viewer does not judge it."""
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-
-
-def _planned(recipe: Row) -> dict[str, Row]:
-    """Stages by name in the order of the recipe, each grpo stage that asks for a control followed by it."""
-    plan: dict[str, Row] = {}
-    for stage in recipe.get("stage", []):
-        plan[stage["name"]] = stage
-        if stage.get("control"):
-            plan[stage["name"] + CONTROL] = stage
-    return plan

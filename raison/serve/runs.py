@@ -39,18 +39,20 @@ class Runs:
         self._root = root
         self._tail = lru_cache(maxsize=TAILS)(Tail)
 
-    def names(self) -> list[str]:
-        """Folders that hold a run: its recipe is the first thing that one writes."""
+    def all(self) -> list[RunOnDisk]:
+        """The folders that hold a run: its recipe is the first thing that one writes."""
         try:
-            return [p.name for p in self._root.iterdir() if p.name[0] != "." and (p / "recipe.toml").is_file()]
+            folders = [p for p in self._root.iterdir() if p.name[0] != "." and (p / "recipe.toml").is_file()]
         except OSError:
             return []
+        return [RunOnDisk(folder, self._tail) for folder in folders]
 
     def open(self, name: str) -> RunOnDisk:
         """Raises HTTPException 404 for a run that is not there."""
-        if name not in self.names():
-            raise HTTPException(404, f"there is no training run of this name in {self._root.name}/")
-        return RunOnDisk(self._root / name, self._tail)
+        for run in self.all():
+            if run.folder.name == name:
+                return run
+        raise HTTPException(404, f"there is no training run of this name in {self._root.name}/")
 
 
 def _runs(request: Request) -> Runs:
@@ -66,8 +68,7 @@ RunsHere = Annotated[Runs, Depends(_runs)]
 
 @router.get("", summary="The training runs, the one that wrote last first")
 def list_runs(runs: RunsHere) -> RunList:
-    found = [runs.open(name).summary() for name in runs.names()]
-    return RunList(data=sorted(found, key=lambda run: run.updated, reverse=True))
+    return RunList(data=sorted((run.summary() for run in runs.all()), key=lambda run: run.updated, reverse=True))
 
 
 @router.get("/{name}", summary="One training run: stages, steps of one of them, samples")

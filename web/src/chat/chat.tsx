@@ -6,6 +6,7 @@ import { Composer } from "./composer";
 import { TurnView } from "./turn_view";
 
 export function Chat() {
+  useEffect(() => void (document.title = busy.value ? "Thinking, Raison" : "Raison"), [busy.value]);
   useEffect(() => {
     const onKey = (event: KeyboardEvent) => {
       if (event.key === "Escape" && busy.value) stop();

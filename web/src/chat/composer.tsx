@@ -17,7 +17,8 @@ export function Composer() {
   useEffect(() => field.current?.focus(), []);
   const send = () => {
     const question = draft.value.trim();
-    if (!question || busy.value || !model.value) return;
+    if (busy.value || !model.value) return;
+    if (!question) return field.current?.focus();
     draft.value = "";
     void ask(question);
   };
@@ -45,15 +46,7 @@ export function Composer() {
           onInput={(event) => (draft.value = event.currentTarget.value)}
           onKeyDown={onKey}
         />
-        {busy.value ? (
-          <button type="button" class="send" aria-keyshortcuts="Escape" onClick={stop}>
-            Stop
-          </button>
-        ) : (
-          <button type="submit" class="send" disabled={!draft.value.trim() || !model.value}>
-            Ask
-          </button>
-        )}
+        <Button ready={Boolean(draft.value.trim() && model.value)} />
       </div>
       <div class="controls">
         {model.value?.raison?.thinks !== false && <Effort />}
@@ -65,6 +58,26 @@ export function Composer() {
         )}
       </div>
     </form>
+  );
+}
+
+/** One button for both, so that the keyboard's focus stays on it. */
+function Button({ ready }: { ready: boolean }) {
+  if (!busy.value) {
+    return (
+      <button key="ask" type="submit" class="send" data-ready={ready}>
+        Ask
+      </button>
+    );
+  }
+  const onClick = (event: Event) => {
+    event.preventDefault(); // by then it may ask
+    stop();
+  };
+  return (
+    <button key="ask" type="button" class="send" data-ready="true" aria-keyshortcuts="Escape" onClick={onClick}>
+      Stop
+    </button>
   );
 }
 
