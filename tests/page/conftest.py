@@ -112,20 +112,26 @@ def scheme() -> str:
     return "light"
 
 
+@contextmanager
+def tab_at(browser: Any, url: str, app: Any, scheme: str = "light") -> Iterator[Tab]:
+    """A fresh tab; afterwards nothing may have gone wrong in it, and nothing been asked of another host."""
+    context = browser.new_context(color_scheme=scheme, viewport={"width": 1180, "height": 820})
+    tab = Tab(context.new_page(), url, app)
+    tab.page.set_default_timeout(WAIT_MS)
+    tab.page.on("console", tab.told)
+    tab.page.on("pageerror", lambda error: tab.complaints.append(str(error)))
+    tab.page.on("request", lambda request: tab.requests.append(request.url))
+    yield tab
+    context.close()
+    outside = [u for u in tab.requests if not u.startswith((url, "data:", "blob:"))]
+    assert (tab.complaints, outside) == ([], [])
+
+
 @pytest.fixture
 def tab(browser: Any, written: WrittenRun, keyed: bool, scheme: str) -> Iterator[Tab]:
-    """A fresh tab; afterwards nothing may have gone wrong in it, and nothing been asked of another host."""
+    """A tab on the stand-in (stand_in.py)."""
     from tests.page.stand_in import app_for
 
     app = app_for(written.folder.parent, keyed)
-    with running(app) as url:
-        context = browser.new_context(color_scheme=scheme, viewport={"width": 1180, "height": 820})
-        tab = Tab(context.new_page(), url, app)
-        tab.page.set_default_timeout(WAIT_MS)
-        tab.page.on("console", tab.told)
-        tab.page.on("pageerror", lambda error: tab.complaints.append(str(error)))
-        tab.page.on("request", lambda request: tab.requests.append(request.url))
+    with running(app) as url, tab_at(browser, url, app, scheme) as tab:
         yield tab
-        context.close()
-    outside = [u for u in tab.requests if not u.startswith((url, "data:", "blob:"))]
-    assert (tab.complaints, outside) == ([], [])

@@ -43,14 +43,14 @@ def ask(page: Any, question: str) -> None:
 def think(page: Any, url: str) -> None:
     page.goto(url)
     page.get_by_role("radio", name="medium").check()
-    ask(page, "3 7 25 -> 46")
+    ask(page, "16 8 7 -> 31")
 
 
 def vote(page: Any, url: str) -> None:
     page.goto(url)
     page.get_by_role("radio", name="medium").check()
     page.get_by_role("radio", name="vote").check()
-    ask(page, "2 5 8 11 -> 62")
+    ask(page, "7 3 17 -> 58")
     page.evaluate("scrollTo(0, 0)")
 
 

@@ -16,7 +16,11 @@ export function Stages({ run, choose }: { run: Run; choose: (stage: string) => v
             <span class="name">
               <span class="sign">{sign(stage, run)}</span> {stage.name}
             </span>
-            <span class="note">{progress(stage)}</span>
+            <span class="note">
+              {progress(stage).map((part) => (
+                <span key={part}>{part}</span>
+              ))}
+            </span>
             {stage.state === "active" && <progress max={stage.total} value={stage.step} aria-label={`${stage.name}, steps`} />}
             {stage.accuracy && <Accuracy of={stage.accuracy} />}
           </button>
@@ -32,12 +36,13 @@ function sign(stage: Stage, run: Run): string {
   return run.state === "running" ? "▶" : "▪";
 }
 
-function progress(stage: Stage): string {
-  if (stage.state === "waiting") return stage.predicted_seconds ? `about ${seconds(stage.predicted_seconds)}` : "waiting";
-  if (stage.state === "done") return stage.total ? `${count(stage.total)} steps, ${seconds(stage.seconds)}` : "measured";
+/** Parts of a line; each stays in one piece where the line breaks. */
+function progress(stage: Stage): string[] {
+  if (stage.state === "waiting") return [stage.predicted_seconds ? `about ${seconds(stage.predicted_seconds)}` : "waiting"];
+  if (stage.state === "done") return stage.total ? [`${count(stage.total)} steps,`, seconds(stage.seconds)] : ["measured"];
   const pace = stage.step ? stage.seconds / stage.step : 0;
-  const left = pace ? `, ${seconds(pace * (stage.total - stage.step))} left` : "";
-  return `step ${count(stage.step)} of ${count(stage.total)}${left}`;
+  const left = pace ? [`${seconds(pace * (stage.total - stage.step))} left`] : [];
+  return [`step ${count(stage.step)} of ${count(stage.total)}${pace ? "," : ""}`, ...left];
 }
 
 /** pass@1 with its interval as a whisker on a line from 0 to 1. */
@@ -49,7 +54,7 @@ function Accuracy({ of: { value, low, high } }: { of: NonNullable<Stage["accurac
         <line class="whole" x1="0" x2="100" y1="3" y2="3" />
         <line class="interval" x1={100 * low} x2={Math.max(100 * high, 100 * low + 0.5)} y1="3" y2="3" />
       </svg>
-      <span class="note">{`${percent(low)} to ${percent(high)}`}</span>
+      <span class="note">{`${percent(low).replace(" %", "")} to ${percent(high)}`}</span>
     </span>
   );
 }
