@@ -11,17 +11,14 @@ import tomllib
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
-from time import time
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from tokenizers import Tokenizer as Backend
 
 from raison.config import CONTROL
+from raison.files import is_held
 from raison.serve.run_files import Row, Tail, read_object, spoken
-
-QUIET_SECONDS = 180.0
-"""A run gives no sign of life but its files; the shipped recipes write more often, judging and checkpoints included."""
 
 Figures = dict[str, float | int | str | None]
 
@@ -138,13 +135,12 @@ class RunOnDisk:
         """Where the run is: at its newest stage that has begun."""
         names = list(self._predicted)
         begun = [n for n in names if n in self._outcomes or (self.folder / "stages" / n).is_dir()]
-        now = self._stage(begun[-1]) if begun else self._stage(names[0]) if names else None
-        updated = self._updated(now.name if now else "")
-        finished = "evaluation" in self._state
+        name = (begun[-1:] or names[:1] or [""])[0]
+        now = self._stage(name) if name else None
         return RunSummary(
             name=self.folder.name, recipe=self._recipe.get("name", ""), task=self._state.get("task", ""),
-            state="finished" if finished else "running" if time() - updated < QUIET_SECONDS else "stopped",
-            started=self._state.get("started", ""), updated=updated, stage=now.name if now else "",
+            state="finished" if "evaluation" in self._state else "running" if is_held(self.folder) else "stopped",
+            started=self._state.get("started", ""), updated=self._updated(name), stage=name,
             step=now.step if now else 0, total=now.total if now else 0,
         )  # fmt: skip
 

@@ -28,7 +28,7 @@ import torch
 from raison import __version__, hardware
 from raison.config import BASE, CONTROL, DistillStage, GrpoStage, Recipe, Stage, dump
 from raison.errors import UserError
-from raison.files import write_atomic
+from raison.files import holding, write_atomic
 from raison.hardware import release_memory
 from raison.metrics import Sink
 from raison.model.spec import ModelSpec
@@ -75,8 +75,13 @@ class Watch(Protocol):
 
 
 def run_recipe(recipe: Recipe, folder: Path, *, watch: Watch, resume: bool = False) -> RunResult:
-    """Run what is left of the recipe in `folder`. Raises UserError, and Stopped when the user asked to stop."""
-    return Run(recipe, folder, watch, resume).go()
+    """Run what is left of the recipe in `folder`, which is held until it ends.
+
+    Raises UserError, also when another process is at work there, and Stopped when the user asked to stop.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with holding(folder):
+        return Run(recipe, folder, watch, resume).go()
 
 
 def expand(recipe: Recipe) -> list[Planned]:
@@ -129,7 +134,6 @@ class Run:
         return Bill(tuple(predicted), bill.with_points(actual, start_of(self.plan, base)))
 
     def _begin(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
         if not self.state:
             write_atomic(self.folder / "recipe.toml", dump(self.recipe).encode())
             write_atomic(self.folder / VOCABULARY, self.bench.tokenizer.to_json().encode())

@@ -16,6 +16,7 @@ pytest.importorskip("fastapi", reason="fastapi is not installed: pip install 'ra
 
 from fastapi.testclient import TestClient
 
+from raison.files import holding
 from tests.page.conftest import Tab
 from tests.page.stand_in import KEY, THOUGHT, VOTED, WHY, app_for
 from tests.page.written_run import WrittenRun
@@ -251,6 +252,12 @@ def test_a_server_with_keys_is_given_one_for_this_tab_only(tab: Tab) -> None:
 def test_a_training_run_is_seen_live(tab: Tab, written: WrittenRun) -> None:
     for step in (1, 2):
         written.grpo_step(step)
+    with holding(written.folder):
+        _watch_it_grow(tab, written)
+    tab.page.locator(".heading").get_by_text("stopped").wait_for()
+
+
+def _watch_it_grow(tab: Tab, written: WrittenRun) -> None:
     tab.open("/#/training")
     solved = tab.page.locator("figure", has_text="solved, share").locator("output")
     tab.page.get_by_text("step 2 of 40", exact=False).first.wait_for()

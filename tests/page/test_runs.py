@@ -14,7 +14,8 @@ pytest.importorskip("fastapi", reason="fastapi is not installed: pip install 'ra
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from raison.serve import run_files, run_view, runs
+from raison.files import holding
+from raison.serve import run_files, runs
 from raison.serve.run_files import Tail
 from tests.page.written_run import ACCURACY, WrittenRun
 
@@ -46,7 +47,7 @@ def test_the_list_says_where_each_run_is(written: WrittenRun, client: TestClient
     os.utime(written.folder.parent / "older", (1, 1))
     written.grpo_step(1)
     newest = client.get("/v1/raison/runs").json()["data"][0]
-    assert (newest["name"], newest["state"], newest["stage"]) == (NAME, "running", "grpo")
+    assert (newest["name"], newest["state"], newest["stage"]) == (NAME, "stopped", "grpo")
     assert (newest["step"], newest["total"], newest["recipe"], newest["task"]) == (1, 40, "countdown", "countdown")
     assert ask(client, "older")["state"] == "finished"
 
@@ -60,12 +61,12 @@ def test_stages_are_told_in_their_order_with_what_they_reached(written: WrittenR
     assert control["predicted_seconds"] == 60.0
 
 
-def test_a_run_that_is_quiet_counts_as_stopped(
-    written: WrittenRun, client: TestClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert ask(client)["state"] == "running"
-    monkeypatch.setattr(run_view, "QUIET_SECONDS", -1.0)
+def test_a_run_goes_on_while_a_process_holds_it(written: WrittenRun, client: TestClient) -> None:
+    with holding(written.folder):
+        assert ask(client)["state"] == "running"
     assert ask(client)["state"] == "stopped"
+    written.save(evaluation={})
+    assert ask(client)["state"] == "finished"
 
 
 def test_only_steps_after_the_one_named_are_sent(written: WrittenRun, client: TestClient) -> None:
@@ -168,7 +169,6 @@ def test_a_run_that_has_only_its_recipe_yet_is_shown(written: WrittenRun, client
     (written.folder / "run.json").write_text("{")
     run = ask(client)
     assert [stage["name"] for stage in run["stages"]] == ["cold-start", "grpo", "grpo-control"]
-    assert run["state"] == "running"
 
 
 def test_without_a_folder_of_runs_there_are_none(tmp_path: Path) -> None:
