@@ -21,7 +21,7 @@ from tests.page.conftest import Tab
 from tests.page.stand_in import KEY, THOUGHT, VOTED, WHY, app_for
 from tests.page.written_run import WrittenRun
 
-THOUGHT_OVER = re.compile(r"Thought for \d+\.\d\d? s, (\d+) tokens")
+THOUGHT_OVER = re.compile(r"Thought for \d+\.\d\d? s, (at least )?\d+ tokens")
 FOCUSED = "(e => e.getAttribute('aria-label') ?? (e.innerText || e.name))(document.activeElement)"
 SPOKEN = """
 window.spoken = [];
@@ -39,7 +39,7 @@ def test_thinking_streams_and_folds_away(tab: Tab) -> None:
     tab.ask("hold on")
     words = tab.page.get_by_role("group", name="What was thought")
     words.filter(has_text=THOUGHT[-1].strip()).wait_for()
-    assert tab.page.get_by_text(re.compile(r"Thinking, \d.* s, \d+ tokens")).is_visible()
+    assert tab.page.get_by_text(re.compile(r"Thinking, \d.* s, 40\+ tokens")).is_visible()
     assert tab.page.locator(".answer").count() == 0, "the thinking is there before the answer"
     tab.page.keyboard.press("Escape")
     tab.ended()

@@ -27,8 +27,10 @@ function Headline({ turn, live }: { turn: Turn; live: boolean }) {
   const now = useClock(live);
   const taken = ((live ? now : turn.thoughtTo) - turn.thoughtFrom) / 1000;
   const used = thoughtTokens(turn);
-  if (!live) return <span>{`Thought for ${seconds(taken)}, ${plural(used, "token")}${spent(turn, used)}`}</span>;
+  const known = turn.usage ? "" : "at least ";
+  if (!live) return <span>{`Thought for ${seconds(taken)}, ${known}${plural(used, "token")}${spent(turn, used)}`}</span>;
   const of = turn.allowed ? ` of ${count(turn.allowed)}` : "";
+  if (!turn.usage) return <span>{`Thinking, ${seconds(taken)}, ${count(used)}+${of} tokens`}</span>;
   const pace = taken > SETTLED_SECONDS ? `, ${count(used / taken)} tokens/s` : "";
   return <span>{`Thinking, ${seconds(taken)}, ${count(used)}${of} tokens${pace}`}</span>;
 }

@@ -4,7 +4,7 @@
 export type Finish = "stop" | "length" | "cancelled" | "tool_calls";
 export type Phase = "waiting" | "thinking" | "answering" | "done" | "stopped" | "failed";
 
-/** One sample of a vote. `pieces` counts what came so far, in tokens if the server says so; `tokens` is its last word. */
+/** One sample of a vote. `pieces` counts what came, each a token or more; `tokens` is what the server says. */
 export interface Branch {
   number: number;
   thinking: string;
@@ -41,11 +41,6 @@ export interface Usage {
   } | null;
 }
 
-/** What the server's own clock says. */
-export interface Timings {
-  tokens_per_second?: number | null;
-}
-
 export interface Turn {
   question: string;
   /** What was sent. */
@@ -68,14 +63,12 @@ export interface Turn {
   ended: number;
   finish: Finish | null;
   usage: Usage | null;
-  timings: Timings | null;
   trouble: string;
 }
 
 export interface Chunk {
   choices?: { delta?: Delta; finish_reason?: Finish | null }[];
   usage?: Usage | null;
-  timings?: Timings;
   raison?: Word;
   error?: { message?: string };
 }
@@ -94,14 +87,14 @@ type Word =
 export function asked(question: string, request: object, allowed: number | null, now: number): Turn {
   return {
     question, request, allowed, phase: "waiting", thinking: "", answer: "", pieces: 0, thinkingPieces: 0, branches: [],
-    tally: null, founders: [], began: now, thoughtFrom: 0, thoughtTo: 0, ended: 0, finish: null, usage: null, timings: null, trouble: "",
+    tally: null, founders: [], began: now, thoughtFrom: 0, thoughtTo: 0, ended: 0, finish: null, usage: null, trouble: "",
   };
 }
 
 /** The turn after one more chunk, heard at `now`. */
 export function hear(turn: Turn, chunk: Chunk, now: number): Turn {
   if (chunk.error) return failed(turn, chunk.error.message ?? "The server broke off.", now);
-  let heard = chunk.usage ? { ...turn, usage: chunk.usage, timings: chunk.timings ?? turn.timings } : turn;
+  let heard = chunk.usage ? { ...turn, usage: chunk.usage } : turn;
   if (chunk.raison) heard = hearWord(heard, chunk.raison, now);
   const choice = chunk.choices?.[0];
   if (choice?.delta) heard = hearDelta(heard, choice.delta, now);
@@ -126,7 +119,7 @@ export function running(turn: Turn): boolean {
   return turn.ended === 0;
 }
 
-/** Tokens of thought: the server's count as soon as there is one, until then the pieces that came. */
+/** Tokens of thought: the server's count as soon as there is one, until then the pieces that came, which are fewer. */
 export function thoughtTokens(turn: Turn): number {
   const all = turn.answer ? undefined : turn.usage?.completion_tokens;
   return turn.usage?.completion_tokens_details?.reasoning_tokens ?? all ?? turn.thinkingPieces;
@@ -181,7 +174,8 @@ function hearWord(turn: Turn, word: Word, now: number): Turn {
         ...b,
         thinking: b.thinking + (word.reasoning_content ?? ""),
         answer: b.answer + (word.content ?? ""),
-        pieces: word.tokens ?? b.pieces + 1,
+        pieces: b.pieces + 1,
+        tokens: word.tokens ?? b.tokens,
       }));
     case "ended":
       return onBranch(turn, word.branch, (b) => ({

@@ -60,15 +60,14 @@ function nothing(turn: Turn): string {
 export function receipt(turn: Turn): string[] {
   const taken = (turn.ended - turn.began) / 1000;
   const used = allTokens(turn);
-  const told = turn.usage?.raison?.tokens_per_second ?? turn.timings?.tokens_per_second;
-  const speed = told ?? used / Math.max(taken, 1e-3);
+  const speed = turn.usage?.raison?.tokens_per_second ?? used / Math.max(taken, 1e-3);
   const cached = turn.usage?.prompt_tokens_details?.cached_tokens;
   const cost = turn.usage?.raison?.cost;
   return [
     turn.phase === "stopped" ? "stopped" : "",
-    used ? `${turn.usage ? "" : "about "}${plural(used, "token")}` : "",
+    used ? `${turn.usage ? "" : "at least "}${plural(used, "token")}` : "",
     seconds(taken),
-    used ? `${count(speed)} tokens/s` : "",
+    turn.usage && used ? `${count(speed)} tokens/s` : "",
     turn.usage ? `prompt ${count(turn.usage.prompt_tokens)}${cached ? `, ${count(cached)} cached` : ""}` : "",
     cost === null || cost === undefined ? "" : dollars(cost),
   ].filter(Boolean);

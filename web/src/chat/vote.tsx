@@ -64,7 +64,7 @@ function Card({ branch, number }: { branch: Branch; number: number }) {
       <header>
         {number >= 0 ? <Letter number={number} /> : <span class="mark" aria-hidden="true" />}
         <span>{`Branch ${branch.number + 1}`}</span>
-        <span class="count">{`${plural(branch.tokens ?? branch.pieces, "token")}${ending(branch)}`}</span>
+        <span class="count">{told(branch)}</span>
       </header>
       <Words text={branch.thinking} live={live} name={`Thinking of branch ${branch.number + 1}`} />
       {branch.answer && <p class="said">{branch.answer}</p>}
@@ -84,6 +84,11 @@ function colour(number: number): string {
 function share({ branches, weight }: Class): string {
   const told = plural(branches.length, "vote");
   return weight === branches.length ? told : `${told}, weight ${weight.toFixed(2)}`;
+}
+
+function told(branch: Branch): string {
+  const tokens = branch.tokens === null ? `${count(branch.pieces)}+ tokens` : plural(branch.tokens, "token");
+  return tokens + ending(branch);
 }
 
 function ending(branch: Branch): string {
