@@ -50,7 +50,7 @@ def vote(page: Any, url: str) -> None:
     page.goto(url)
     page.get_by_role("radio", name="medium").check()
     page.get_by_role("radio", name="vote").check()
-    ask(page, "7 3 17 -> 58")
+    ask(page, "12 6 1 -> 13")
     page.evaluate("scrollTo(0, 0)")
 
 
