@@ -1,7 +1,8 @@
 """`raison think --strategy ...`: branches and the tally before the reader's eyes. Exit code 1 if judged wrong, else 0.
 
 A prompt that the model's task can read is judged by its checker at the end; best-of-n and weighted use the checker, the
-votes never do. Other prompts are asked as they stand and not judged. Not covered: how strategies decide (think/).
+votes never do. Other prompts are asked as they stand and not judged; their answers are compared by math-verify too,
+where it is installed. Not covered: how strategies decide (think/).
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ from raison.text.chat import prompt_ids
 from raison.think.drive import Heard, drive
 from raison.think.endpoint_sampler import EndpointSampler, Request
 from raison.think.engine_sampler import EngineSampler
+from raison.think.equivalence import SameForm
+from raison.think.math_equivalence import MathVerify, installed
 from raison.think.parse import VOTES, Context, parse_strategy
 from raison.think.search import Search
 from raison.think.strategy import Outcome, Strategy, Tally, tokens_of
@@ -97,7 +100,7 @@ def wished(arguments: Namespace) -> Values:
 def context_of(asked: Asked) -> Context:
     """What a strategy may use here: the checker, where there is one."""
     if asked.task is None:
-        return Context(asked.max_tokens)
+        return Context(asked.max_tokens, same=MathVerify() if installed() else SameForm())
 
     def score(completion: Completion) -> float:
         verdict = asked.verdict(completion)
