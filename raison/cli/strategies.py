@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from rich.console import Console
+from rich.live import Live
 from rich.text import Text
 
 from raison.cli.loading import load_reasoner
@@ -40,6 +41,8 @@ from raison.think.strategy import Outcome, Strategy, Tally, tokens_of
 Values = dict[str, Any]
 TOP_LOGPROBS = 5
 """What confidence asks of an endpoint; OpenAI allows 20 at most, others fewer."""
+THOUGHT = 80
+"""Characters that are shown of a branch under way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +81,9 @@ def command(arguments: Namespace) -> int:
 
 
 async def _run(strategy: Strategy, sampler: EngineSampler | EndpointSampler, show: _Show) -> Outcome:
-    async with sampler if isinstance(sampler, EndpointSampler) else contextlib.nullcontext():
-        return await drive(strategy, sampler, show.heard)
+    with show.live if show.on_terminal else contextlib.nullcontext():
+        async with sampler if isinstance(sampler, EndpointSampler) else contextlib.nullcontext():
+            return await drive(strategy, sampler, show.heard)
 
 
 def wished(arguments: Namespace) -> Values:
@@ -141,17 +145,30 @@ def judged_problem(name: object, text: str) -> tuple[Problem, Task | None]:
 
 
 class _Show:
-    """A line for each branch that ends, with the tally as it stands."""
+    """A line for each branch that ends, with the tally then; on a terminal, below them what the others think."""
 
     def __init__(self, console: Console, strategy: Strategy) -> None:
         self._console, self._strategy = console, strategy
         self._steps = isinstance(strategy, Search)
         """Branches are steps; a path is shown when it ends."""
+        self._thoughts: dict[int, str] = {}
+        self.on_terminal = console.is_terminal
+        self.live = Live(console=console, refresh_per_second=8, transient=True)
 
     def heard(self, heard: Heard) -> None:
         for branch, event in heard:
-            if event.finished is not None and not (self._steps and event.finished.finish_reason == "length"):
+            if event.finished is None:
+                self._thoughts[branch] = (self._thoughts.get(branch, "") + (event.text or ""))[-THOUGHT:]
+                continue
+            self._thoughts.pop(branch, None)
+            if not (self._steps and event.finished.finish_reason == "length"):
                 self._console.print(self._line(branch, event.finished), soft_wrap=True)
+        if self.on_terminal:
+            self.live.update(Text("\n".join(self._under_way()), style="dim", no_wrap=True))
+
+    def _under_way(self) -> list[str]:
+        flat = ((branch, " ".join(visible(text).split())) for branch, text in sorted(self._thoughts.items()))
+        return [f"  branch {branch:>3}  ▏{text}" for branch, text in flat]
 
     def _line(self, branch: int, said: Completion) -> Text:
         answer = _short(said.answer) or {"cancelled": "(cancelled)"}.get(said.finish_reason, "(no answer)")
