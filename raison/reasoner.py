@@ -3,13 +3,16 @@
     reasoner = raison.load("runs/countdown/model")      # or a Hugging Face folder, a .gguf file, "smollm2"
     best = reasoner.generate("Make 46 from 3, 7, 25", budget=256, n=4)[0]
     print(best.thinking, best.answer)
+    outcome = reasoner.think("Make 46 from 3, 7, 25", "auto")           # samples until more would not be worth it
+    print(outcome.completion.answer, outcome.tokens)
 
-Everything goes through one Engine, made on first use. Not covered: several prompts at once, votes and search (use
+Everything goes through one Engine, made on first use. Not covered: several prompts at once (use
 `.engine` and think/), use from several threads at a time, training.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -35,6 +38,13 @@ from raison.model.transformer import Transformer
 from raison.records import Completion
 from raison.text.chat import Turn, prompt_ids
 from raison.text.tokenizer import Tokenizer
+from raison.think.drive import drive
+from raison.think.effort import budget_of
+from raison.think.engine_sampler import EngineSampler
+from raison.think.equivalence import Equivalence, SameForm
+from raison.think.judged import Score
+from raison.think.parse import Context, parse_strategy
+from raison.think.strategy import Outcome
 from raison.weights import source
 
 SHIPPED = Path(__file__).parent / "models" / "countdown-r1"
@@ -179,7 +189,7 @@ class Reasoner:
         ids = prompt_ids(self.tokenizer, prompt, history)
         params = SamplingParams(
             temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, stop=_strings(stop), seed=seed,
-            grammar=_grammar(schema, regex), **self._limits(ids, budget, answer_tokens),
+            grammar=_grammar(schema, regex), **self.limits(ids, budget, answer_tokens),
         )  # fmt: skip
         return self.engine.generate([ids], params, n)[0]
 
@@ -203,9 +213,36 @@ class Reasoner:
         ids = prompt_ids(self.tokenizer, prompt, history)
         params = SamplingParams(
             temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, stop=_strings(stop), seed=seed,
-            grammar=_grammar(schema, regex), **self._limits(ids, budget, answer_tokens),
+            grammar=_grammar(schema, regex), **self.limits(ids, budget, answer_tokens),
         )  # fmt: skip
         return self.engine.stream(ids, params)
+
+    def think(
+        self,
+        prompt: str,
+        strategy: Mapping[str, Any] | str = "auto",
+        *,
+        budget: int | None = 512,
+        seed: int = 0,
+        temperature: float = 1.0,
+        score: Score | None = None,
+        same: Equivalence | None = None,
+        history: Sequence[Turn] = (),
+    ) -> Outcome:
+        """Answer by several samples: a name of think/parse.py's VOTES, or a mapping with its settings.
+
+        Args:
+            score: a reward function of a finished sample, 0 or more, which best-of-n and weighted ask for.
+            same: when two answers are one (None: by value, think/equivalence.py).
+
+        The outcome has the chosen completion, the tally, what stopped it, and every branch with its tokens. Raises
+        UserError when a value makes no sense. Inside an event loop use think.drive.
+        """
+        ids = prompt_ids(self.tokenizer, prompt, history)
+        params = SamplingParams(temperature=temperature, seed=seed, **self.limits(ids, budget))
+        context = Context(params.max_tokens, score=score, same=same or SameForm())
+        wish = {"vote": strategy} if isinstance(strategy, str) else strategy
+        return asyncio.run(drive(parse_strategy(wish, context), EngineSampler(self.engine, ids, params)))
 
     @torch.no_grad()
     def logits(self, token_ids: Sequence[int]) -> Tensor:
@@ -217,16 +254,24 @@ class Reasoner:
             raise UserError(f"token ids must be from 0 to {vocabulary - 1}; encode text with .tokenizer")
         return self.model.score(token_ids)
 
-    def _limits(self, prompt: Sequence[int], budget: int | None, answer: int | None) -> Limits:
-        """What leaves room for prompt, thinking and answer in the context."""
+    @property
+    def context(self) -> int:
+        """Tokens of prompt and completion that the engine holds at most."""
+        return min(self.spec.max_position_embeddings, self.settings.cache_tokens)
+
+    def budget_of(self, effort: str) -> int | None:
+        """Thinking tokens of an effort level (think/effort.py), as measured for this model where it was."""
+        return budget_of(effort, self.provenance, self.context)
+
+    def limits(self, prompt: Sequence[int], budget: int | None, answer: int | None = None) -> Limits:
+        """What leaves room for prompt, thinking and answer in the context, as SamplingParams' fields."""
         thinks = self.tokenizer.think_close is not None
         answer = answer if answer is not None else THINKERS_ANSWER if thinks else PLAIN_ANSWER
-        context = min(self.spec.max_position_embeddings, self.settings.cache_tokens)
-        room = context - len(prompt) - MARKS - (answer if thinks else 1)
+        room = self.context - len(prompt) - MARKS - (answer if thinks else 1)
         if room < 0:
             raise UserError(
-                f"the prompt has {len(prompt)} tokens and the answer may have {answer}, but the context is {context}; "
-                "shorten the prompt or lower answer_tokens"
+                f"the prompt has {len(prompt)} tokens and the answer may have {answer}, but the context is "
+                f"{self.context}; shorten the prompt or lower answer_tokens"
             )
         if not thinks:
             return Limits(thinking_budget=None, answer_tokens=answer, max_tokens=min(answer, room + 1))

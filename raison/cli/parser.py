@@ -114,6 +114,7 @@ def _use_commands(commands: Commands) -> None:
     think = _add(
         commands, "think", "solve one problem, thinking aloud, and check the answer",
         'raison think "3 7 25 -> 46"', 'raison think "1 5 8 9 -> 24" --n 8 --budget 256',
+        'raison think "3 7 25 -> 46" --strategy auto --samples 16',
     )  # fmt: skip
     think.add_argument("problem", help='as its task writes it, such as "3 7 25 -> 46"')
     chat = _add(
@@ -130,7 +131,24 @@ def _use_commands(commands: Commands) -> None:
         )
         _sampling(parser)
         _threads(parser)
+    _strategy(think)
     _json(think)
+
+
+def _strategy(think: ArgumentParser) -> None:
+    think.add_argument("--effort", metavar="LEVEL", help="none, minimal, low, medium, high or max, instead of --budget")
+    think.add_argument(
+        "--strategy", metavar="VOTE",
+        help="draw samples until this is satisfied: auto, self-consistency, majority, adaptive, windows, confidence, "
+        "best-of-n, weighted, beam or dvts",
+    )  # fmt: skip
+    think.add_argument("--samples", type=int, metavar="N", help="samples of a strategy at most (default: 16)")
+    think.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="another setting of it, such as price=4"
+    )
+    think.add_argument("--endpoint", metavar="URL", help="ask an OpenAI-compatible endpoint; --model names its model")
+    think.add_argument("--task", metavar="TASK", help="whose problem it is, for an endpoint's answer to be checked")
+    think.add_argument("--key-env", default="", metavar="NAME", help="environment variable with the endpoint's key")
 
 
 def _model_commands(commands: Commands) -> None:
@@ -256,7 +274,13 @@ def _bench_commands(commands: Commands) -> None:
         "raison bench guesses", "raison bench guesses smollm2 --depths 2,4 --json",
     )  # fmt: skip
     _guesses_options(guesses)
-    for parser in (train, load, engine, guesses):
+    thinking = _add(
+        kinds, "think", "measure ways of thinking: accuracy and tokens against self-consistency",
+        "raison bench think --problems 300", "raison bench think MODEL --task arithmetic --level 2 --json",
+        "raison bench think MODEL --efforts",
+    )  # fmt: skip
+    _thinking_options(thinking)
+    for parser in (train, load, engine, guesses, thinking):
         _threads(parser)
         _json(parser)
 
@@ -296,6 +320,27 @@ def _guesses_options(guesses: ArgumentParser) -> None:
     guesses.add_argument(
         "--temperature", type=float, default=1.0, metavar="T", help="0 = the likeliest token each time"
     )
+
+
+def _thinking_options(thinking: ArgumentParser) -> None:
+    _measured_model(thinking)
+    thinking.add_argument("--task", metavar="TASK", help="countdown, arithmetic, ... (default: the model's own)")
+    thinking.add_argument("--level", type=int, metavar="N", help="difficulty (default: the task's usual one)")
+    thinking.add_argument(
+        "--methods", default="self-consistency,majority,adaptive,windows,confidence,auto,best-of-n,beam,dvts",
+        metavar="LIST", help="the first is what the others are held against (default: %(default)s)",
+    )  # fmt: skip
+    for name, default, text in (
+        ("problems", 300, "fresh problems"), ("samples", 16, "samples of a problem at most"),
+        ("budget", 512, "thinking tokens of a sample at most"), ("seed", 0, "names problems and samples"),
+        ("waits", 10, "of these problems timed one by one, beside a loop of one sample at a time; 0 leaves it out"),
+    ):  # fmt: skip
+        thinking.add_argument(f"--{name}", type=int, default=default, metavar="N", help=f"{text} (default: {default})")
+    thinking.add_argument("--temperature", type=float, default=1.0, metavar="T", help="of sampling (default: 1)")
+    thinking.add_argument(
+        "--efforts", action="store_true",
+        help="measure accuracy over budgets instead, and write the effort levels into the model's folder",
+    )  # fmt: skip
 
 
 def _task_commands(commands: Commands) -> None:

@@ -35,6 +35,7 @@ from raison.model.spec import ModelSpec
 from raison.model.transformer import Transformer
 from raison.tasks.catalog import load_task
 from raison.tasks.task import checker_id
+from raison.think import effort
 from raison.train import bill
 from raison.train.bill import Bill, StageBill
 from raison.train.loop import Loop, LoopSettings, StopRequest
@@ -183,7 +184,8 @@ class Run:
         write_atomic(self.folder / "evaluation.json", json.dumps(evaluation, indent=1).encode())
         self.state |= {"evaluation": evaluation, "ended": _now()}
         final = StageOutcome(**self._outcomes()[self.recipe.final_stage])
-        model_folder.save(self.folder / "model", model, self.bench.tokenizer, self._provenance(final))
+        provenance = self._provenance(final) | effort.provenance_of(_curve(evaluation))
+        model_folder.save(self.folder / "model", model, self.bench.tokenizer, provenance)
         self._save()
 
     def _provenance(self, outcome: StageOutcome) -> dict[str, Any]:
@@ -198,6 +200,11 @@ class Run:
     def _save(self) -> None:
         self.state["bill"] = self.bill().to_json()
         write_atomic(self.folder / "run.json", json.dumps(self.state, indent=1).encode())
+
+
+def _curve(evaluation: dict[str, Any]) -> list[tuple[int, float]]:
+    """Accuracy over budgets, as an evaluation holds it."""
+    return [(m["budget"], m["pass_at_1"]["value"]) for m in evaluation["budgets"]]
 
 
 def start_of(plan: Sequence[Planned], base: str | None = None) -> dict[str, str]:
