@@ -3,13 +3,16 @@
     reasoner = raison.load("runs/countdown/model")      # or a Hugging Face folder, a .gguf file, "smollm2"
     best = reasoner.generate("Make 46 from 3, 7, 25", budget=256, n=4)[0]
     print(best.thinking, best.answer)
+    outcome = reasoner.think("Make 46 from 3, 7, 25", "auto")           # samples until more would not be worth it
+    print(outcome.completion.answer, outcome.tokens)
 
-Everything goes through one Engine, made on first use. Not covered: several prompts at once, votes and search (use
+Everything goes through one Engine, made on first use. Not covered: several prompts at once (use
 `.engine` and think/), use from several threads at a time, training.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -35,7 +38,13 @@ from raison.model.transformer import Transformer
 from raison.records import Completion
 from raison.text.chat import Turn, prompt_ids
 from raison.text.tokenizer import Tokenizer
+from raison.think.drive import drive
 from raison.think.effort import budget_of
+from raison.think.engine_sampler import EngineSampler
+from raison.think.equivalence import Equivalence, SameForm
+from raison.think.judged import Score
+from raison.think.parse import Context, parse_strategy
+from raison.think.strategy import Outcome
 from raison.weights import source
 
 SHIPPED = Path(__file__).parent / "models" / "countdown-r1"
@@ -207,6 +216,33 @@ class Reasoner:
             grammar=_grammar(schema, regex), **self.limits(ids, budget, answer_tokens),
         )  # fmt: skip
         return self.engine.stream(ids, params)
+
+    def think(
+        self,
+        prompt: str,
+        strategy: Mapping[str, Any] | str = "auto",
+        *,
+        budget: int | None = 512,
+        seed: int = 0,
+        temperature: float = 1.0,
+        score: Score | None = None,
+        same: Equivalence | None = None,
+        history: Sequence[Turn] = (),
+    ) -> Outcome:
+        """Answer by several samples: a name of think/parse.py's VOTES, or a mapping with its settings.
+
+        Args:
+            score: a reward function of a finished sample, 0 or more, which best-of-n and weighted ask for.
+            same: when two answers are one (None: by value, think/equivalence.py).
+
+        The outcome has the chosen completion, the tally, what stopped it, and every branch with its tokens. Raises
+        UserError when a value makes no sense. Inside an event loop use think.drive.
+        """
+        ids = prompt_ids(self.tokenizer, prompt, history)
+        params = SamplingParams(temperature=temperature, seed=seed, **self.limits(ids, budget))
+        context = Context(params.max_tokens, score=score, same=same or SameForm())
+        wish = {"vote": strategy} if isinstance(strategy, str) else strategy
+        return asyncio.run(drive(parse_strategy(wish, context), EngineSampler(self.engine, ids, params)))
 
     @torch.no_grad()
     def logits(self, token_ids: Sequence[int]) -> Tensor:

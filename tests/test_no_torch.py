@@ -27,6 +27,7 @@ MODULES = (
     "raison.model.cost",
     "raison.train.bill",
     "raison.bench.report",
+    "raison.serve.access",
     "raison.cli",
 )
 COMMANDS = (
@@ -35,6 +36,8 @@ COMMANDS = (
     ["grade", "countdown", "3 7 25 -> 46", "7 * 3 + 25"],
     ["check", "countdown", "--attacks", "100"],
     ["spec", "r1-671b"],
+    ["keys", "--help"],
+    ["usage", "--help"],
 )
 
 

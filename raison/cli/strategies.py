@@ -1,12 +1,14 @@
 """`raison think --strategy ...`: branches and the tally before the reader's eyes. Exit code 1 if judged wrong, else 0.
 
 A prompt that the model's task can read is judged by its checker at the end; best-of-n and weighted use the checker, the
-votes never do. Other prompts are asked as they stand and not judged. Not covered: how strategies decide (think/).
+votes never do. Other prompts are asked as they stand and not judged; their answers are compared by math-verify too,
+where it is installed. Not covered: how strategies decide (think/).
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 from argparse import Namespace
@@ -14,25 +16,33 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from rich.console import Console
+from rich.live import Live
 from rich.text import Text
 
 from raison.cli.loading import load_reasoner
 from raison.cli.output import console_for, emit_json, visible
 from raison.cli.session import INDENT, fresh_seed, parsing, prepare
+from raison.config import EndpointSection
 from raison.engine.sequence import SamplingParams
 from raison.errors import UserError
-from raison.reasoner import Reasoner
 from raison.records import Completion, Problem, Verdict
 from raison.tasks.catalog import load_task
 from raison.tasks.task import Task
 from raison.text.chat import prompt_ids
 from raison.think.drive import Heard, drive
+from raison.think.endpoint_sampler import EndpointSampler, Request
 from raison.think.engine_sampler import EngineSampler
+from raison.think.equivalence import SameForm
+from raison.think.math_equivalence import MathVerify, installed
 from raison.think.parse import VOTES, Context, parse_strategy
 from raison.think.search import Search
-from raison.think.strategy import Outcome, Sampler, Strategy, Tally, tokens_of
+from raison.think.strategy import Outcome, Strategy, Tally, tokens_of
 
 Values = dict[str, Any]
+TOP_LOGPROBS = 5
+"""What confidence asks of an endpoint; OpenAI allows 20 at most, others fewer."""
+THOUGHT = 80
+"""Characters that are shown of a branch under way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +51,7 @@ class Asked:
 
     problem: Problem
     task: Task | None
-    sampler: Sampler
+    sampler: EngineSampler | EndpointSampler
     max_tokens: int
 
     def verdict(self, completion: Completion | None) -> Verdict | None:
@@ -59,7 +69,7 @@ def command(arguments: Namespace) -> int:
     strategy = parse_strategy(wish, context_of(asked))
     start = time.perf_counter()
     show = _Show(console, strategy)
-    outcome = asyncio.run(drive(strategy, asked.sampler, show.heard))
+    outcome = asyncio.run(_run(strategy, asked.sampler, show))
     seconds = time.perf_counter() - start
     verdict = asked.verdict(outcome.completion)
     _end(console, outcome, verdict, seconds)
@@ -68,6 +78,12 @@ def command(arguments: Namespace) -> int:
     if arguments.json:
         emit_json(as_json(asked, wish, outcome, verdict, seconds, seed))
     return 0 if verdict is None or verdict.correct else 1
+
+
+async def _run(strategy: Strategy, sampler: EngineSampler | EndpointSampler, show: _Show) -> Outcome:
+    with show.live if show.on_terminal else contextlib.nullcontext():
+        async with sampler if isinstance(sampler, EndpointSampler) else contextlib.nullcontext():
+            return await drive(strategy, sampler, show.heard)
 
 
 def wished(arguments: Namespace) -> Values:
@@ -88,7 +104,7 @@ def wished(arguments: Namespace) -> Values:
 def context_of(asked: Asked) -> Context:
     """What a strategy may use here: the checker, where there is one."""
     if asked.task is None:
-        return Context(asked.max_tokens)
+        return Context(asked.max_tokens, same=MathVerify() if installed() else SameForm())
 
     def score(completion: Completion) -> float:
         verdict = asked.verdict(completion)
@@ -98,17 +114,30 @@ def context_of(asked: Asked) -> Context:
 
 
 def _asked(arguments: Namespace, console: Console, seed: int) -> Asked:
+    if arguments.endpoint:
+        return _asked_of_endpoint(arguments, seed)
     reasoner = load_reasoner(console, arguments.model, arguments.device)
-    problem, task = judged_problem(reasoner, arguments.problem)
+    problem, task = judged_problem(reasoner.provenance.get("task"), arguments.problem)
     budget = reasoner.budget_of(arguments.effort) if arguments.effort else arguments.budget
     ids = prompt_ids(reasoner.tokenizer, problem.prompt)
     params = SamplingParams(temperature=arguments.temperature, seed=seed, **reasoner.limits(ids, budget))
     return Asked(problem, task, EngineSampler(reasoner.engine, ids, params), params.max_tokens)
 
 
-def judged_problem(reasoner: Reasoner, text: str) -> tuple[Problem, Task | None]:
-    """The problem that the model's task reads in `text`, or the text itself for a model without a task."""
-    name = reasoner.provenance.get("task")
+def _asked_of_endpoint(arguments: Namespace, seed: int) -> Asked:
+    """The prompt for a model that somebody else serves; --budget bounds its thinking and its answer together."""
+    if not arguments.model:
+        raise UserError("--endpoint needs --model, the name by which the endpoint knows its model")
+    section = EndpointSection(url=arguments.endpoint, model=arguments.model, key_env=arguments.key_env)
+    effort = {"reasoning_effort": arguments.effort} if arguments.effort else {}
+    problem, task = judged_problem(arguments.task, arguments.problem)
+    request = Request(({"role": "user", "content": problem.prompt},), arguments.budget, arguments.temperature, seed,
+                      TOP_LOGPROBS if arguments.strategy == "confidence" else 0, effort)  # fmt: skip
+    return Asked(problem, task, EndpointSampler(section, request), arguments.budget)
+
+
+def judged_problem(name: object, text: str) -> tuple[Problem, Task | None]:
+    """The problem that the task of that name reads in `text`, or the text itself where there is none."""
     if not isinstance(name, str):
         return Problem("", text), None
     task = load_task(name, held_out=True)
@@ -116,17 +145,30 @@ def judged_problem(reasoner: Reasoner, text: str) -> tuple[Problem, Task | None]
 
 
 class _Show:
-    """A line for each branch that ends, with the tally as it stands."""
+    """A line for each branch that ends, with the tally then; on a terminal, below them what the others think."""
 
     def __init__(self, console: Console, strategy: Strategy) -> None:
         self._console, self._strategy = console, strategy
         self._steps = isinstance(strategy, Search)
         """Branches are steps; a path is shown when it ends."""
+        self._thoughts: dict[int, str] = {}
+        self.on_terminal = console.is_terminal
+        self.live = Live(console=console, refresh_per_second=8, transient=True)
 
     def heard(self, heard: Heard) -> None:
         for branch, event in heard:
-            if event.finished is not None and not (self._steps and event.finished.finish_reason == "length"):
+            if event.finished is None:
+                self._thoughts[branch] = (self._thoughts.get(branch, "") + (event.text or ""))[-THOUGHT:]
+                continue
+            self._thoughts.pop(branch, None)
+            if not (self._steps and event.finished.finish_reason == "length"):
                 self._console.print(self._line(branch, event.finished), soft_wrap=True)
+        if self.on_terminal:
+            self.live.update(Text("\n".join(self._under_way()), style="dim", no_wrap=True))
+
+    def _under_way(self) -> list[str]:
+        flat = ((branch, " ".join(visible(text).split())) for branch, text in sorted(self._thoughts.items()))
+        return [f"  branch {branch:>3}  ▏{text}" for branch, text in flat]
 
     def _line(self, branch: int, said: Completion) -> Text:
         answer = _short(said.answer) or {"cancelled": "(cancelled)"}.get(said.finish_reason, "(no answer)")

@@ -12,27 +12,26 @@ import itertools
 import time
 from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Ordered
-from dataclasses import dataclass
-from typing import Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from raison.engine.backend import check, native_width, runner_of
-from raison.engine.cache import CacheDtype, LatentCache, numbers_of
+from raison.engine.backend import native_width, runner_of
+from raison.engine.cache import LatentCache, numbers_of
 from raison.engine.completion import completion_of
-from raison.engine.device import Device, device_of
-from raison.engine.grammar import Grammars, Matcher
+from raison.engine.device import device_of
+from raison.engine.drawing import Drawing
+from raison.engine.grammar import Grammars
 from raison.engine.native_runner import NativeRunner
 from raison.engine.runner import Logits
-from raison.engine.sampler import Places, sample
 from raison.engine.scheduler import Plan, Scheduler
 from raison.engine.sequence import Event, SamplingParams, Sequence, Stats, sample_seed
-from raison.engine.slots import GOING, LENGTH, STOP, Drawn, Ints, Slots
+from raison.engine.settings import EngineSettings as EngineSettings
+from raison.engine.settings import Speculation as Speculation
+from raison.engine.slots import GOING, LENGTH, STOP, Ints, Slots
 from raison.engine.speculate import GAP, Lookup, Predictor, Source
 from raison.engine.turns import MOST, Turns
-from raison.engine.twin import DTYPES, Dtype
 from raison.engine.worth import Worth
 from raison.errors import UserError
 from raison.model.transformer import Transformer
@@ -40,64 +39,11 @@ from raison.records import Completion, FinishReason
 from raison.text.reasoning import Piece, ReasoningStream
 from raison.text.tokenizer import Tokenizer
 
-Speculation = Literal["none", "auto", "mtp", "lookup"]
 Told = tuple[list[Event], dict[int, Completion]]
 """Events of the loud sequences, and what the silent ones came to."""
 Advanced = tuple[Told, int, int]
 """What is told, of how many rows, and how many guesses were made for each; no rows where prompts were computed too."""
 REASONS: dict[int, FinishReason] = {STOP: "stop", LENGTH: "length"}
-
-
-@dataclass(frozen=True, slots=True)
-class EngineSettings:
-    """Sizes of an engine; every count is of tokens or sequences."""
-
-    page_size: int = 16
-    cache_tokens: int = 65536
-    swap_tokens: int = 0
-    """Room in ordinary memory for what preempted sequences have computed, which else they compute again. On a CPU the
-    same memory serves better as cache; it pays where the cache is in a device's own memory.
-    """
-    max_batch: int = 256
-    prefill_chunk: int = 512
-    """Prompt tokens computed in one step, beside the decoding sequences."""
-    dtype: Dtype = "fp32"
-    """fp32, bf16, or weights of 8 or 4 bits (q8, q4: groups of 32, activations rounded to 8 bits)."""
-    cache_dtype: CacheDtype = "auto"
-    """fp32, or fp16 in half the room. auto: fp16 beside rounded weights, else the weights' own."""
-    kernels: Literal["auto", "torch", "captured"] = "auto"
-    """auto: native code where it serves (kernels/native.py says where), else PyTorch; on CUDA captured steps.
-    captured: decode steps of few shapes, which CUDA records and the CPU just calls (captured.py). torch: PyTorch, with
-    nothing recorded.
-    """
-    device: Device = "cpu"
-    speculation: Speculation = "none"
-    """Where guesses of the next tokens come from. auto: the MTP module where there is one, else what stood before, only
-    while it pays, and only in native code: there tokens are the same in all four, to the last bit. PyTorch rounds
-    differently for other shapes.
-    """
-    draft_tokens: int = 3
-    """Guesses a sequence and step at most."""
-
-    def __post_init__(self) -> None:
-        for name in ("page_size", "max_batch", "prefill_chunk", "draft_tokens"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if self.cache_tokens < self.page_size:
-            raise UserError(f"cache_tokens is {self.cache_tokens}; one page already holds {self.page_size}")
-        if self.swap_tokens < 0:
-            raise UserError(f"swap_tokens is {self.swap_tokens}; it must be 0 or more")
-        if self.dtype not in DTYPES:
-            raise UserError(f'dtype is "{self.dtype}"; it must be one of: {", ".join(DTYPES)}')
-        if self.cache_dtype not in get_args(CacheDtype):
-            known = ", ".join(get_args(CacheDtype))
-            raise UserError(f'cache_dtype is "{self.cache_dtype}"; it must be one of: {known}')
-        if self.kernels not in ("auto", "torch", "captured"):
-            raise UserError(f'kernels is "{self.kernels}"; it must be "auto", "torch" or "captured"')
-        if self.speculation not in get_args(Speculation):
-            known = ", ".join(get_args(Speculation))
-            raise UserError(f'speculation is "{self.speculation}"; it must be one of: {known}')
-        check(self)
 
 
 class Engine:
@@ -127,6 +73,7 @@ class Engine:
         self._worth = Worth(settings.draft_tokens) if kind == "auto" else None
         native_turns = self._runner.turns(GAP) if isinstance(self._runner, NativeRunner) else None
         self._turns = None if native_turns is None else Turns(native_turns, self._scheduler, self._slots)
+        self._drawing = Drawing(self._slots, self._scheduler.running, tokenizer.stops, spec.vocab_size)
         self._grammars = Grammars(tokenizer, spec.vocab_size)
         self._ids, self._groups = itertools.count(), itertools.count()
         self._undelivered: list[Event] = []
@@ -280,6 +227,8 @@ class Engine:
         if not prompt:
             raise UserError("the prompt is empty; it needs at least one token")
         self._check_ids(prompt)
+        if any(not 0 <= i < self.model.spec.vocab_size for i, _ in params.logit_bias):
+            raise UserError(f"logit_bias names ids outside the vocabulary of {self.model.spec.vocab_size}")
         if len(prompt) + params.max_tokens > self._longest:
             raise UserError(
                 f"{len(prompt)} prompt tokens and max_tokens {params.max_tokens} exceed the {self._longest} that fit; "
@@ -357,7 +306,8 @@ class Engine:
         rows, slots = plan.samples, self._slots
         if not len(rows):
             return [], {}
-        drawn = self._draw(logits, rows)
+        drawn = self._drawing.draw(logits, rows)
+        self._guessed += int(slots.drafts[rows].sum())
         forced = slots.must_close(rows)
         counts = slots.reach(rows, drawn.tokens, drawn.agreed)
         if forced.any():
@@ -368,61 +318,35 @@ class Engine:
         touched = ((state != GOING) | slots.told[rows]).nonzero()[0].tolist()
         return self._tell([(int(rows[i]), drawn.tokens[i, : counts[i]].tolist(), int(state[i])) for i in touched])
 
-    def _draw(self, logits: Logits, rows: Ints) -> Drawn:
-        """A token for the place behind each row, and for the one behind each of its guesses."""
-        guesses = self._slots.drafts[rows]
-        deepest = int(guesses.max())
-        each, ahead = np.nonzero(np.arange(deepest + 1) <= guesses[:, None])
-        matchers = self._matchers(rows[each])
-        masks = {i: matcher.allowed() for i, matcher in matchers}
-        places = Places(rows[each], ahead)
-        vocabulary, of_place = self.model.spec.vocab_size, logits.of_sample[each] + ahead
-        tokens, logprobs = sample(logits.lines_LY, of_place, vocabulary, self._slots, places, masks)
-        for i, matcher in matchers:
-            matcher.take(int(tokens[i]))
-        if not deepest:
-            return Drawn(tokens[:, None], logprobs[:, None], guesses)
-        tokens_RK, logprobs_RK = (
-            np.zeros((len(rows), deepest + 1), np.int64),
-            np.zeros((len(rows), deepest + 1), np.float32),
-        )
-        tokens_RK[each, ahead], logprobs_RK[each, ahead] = tokens, logprobs
-        self._guessed += int(guesses.sum())
-        return Drawn(tokens_RK, logprobs_RK, self._slots.agreed(rows, tokens_RK))
-
     def _guess(self, source: Source, rows: Ints, step: Logits, depth: int) -> None:
         """Have the next tokens guessed, where there is room for them and no grammar."""
         slots = self._slots
         rows = rows[slots.active[rows]]
         left = slots.prompt_length[rows] + slots.max_tokens[rows] - slots.length[rows] - 1
-        room = np.minimum(np.maximum(left, 0), depth) * ~slots.bound[rows]
+        room = np.minimum(np.maximum(left, 0), depth) * slots.guessable(rows)
         for i in room.nonzero()[0].tolist():
             room[i] = self._scheduler.reserve(int(rows[i]), int(room[i]))
         source.guess(rows, room, step)
-
-    def _matchers(self, rows: Ints) -> list[tuple[int, Matcher]]:
-        """By index into `rows`, where an answer that follows a grammar has begun."""
-        if not self._slots.bound[rows].any():
-            return []
-        begun = np.flatnonzero(self._slots.bound[rows] & (self._slots.closed_at[rows] >= 0))
-        return [(int(i), m) for i in begun if (m := self._scheduler.running[int(rows[i])].matcher) is not None]
 
     def _tell(self, touched: list[tuple[int, list[int], int]]) -> Told:
         """Slots, their new tokens, and what state the last of these brought."""
         events: list[Event] = []
         silent: dict[int, Completion] = {}
         for slot, tokens, state in touched:
-            seq = self._scheduler.running[slot]
+            seq, end = self._scheduler.running[slot], int(self._slots.length[slot])
             if seq.stream is None:
                 tokens = tokens[-1:]
-            for left, token in zip(range(len(tokens) - 1, -1, -1), tokens, strict=True):
+            first, top = end - len(tokens), self._drawing.likeliest.get(slot, ())
+            logprobs = self._slots.logprobs[slot, first:end].tolist()
+            for place, (token, logprob) in enumerate(zip(tokens, logprobs, strict=True), start=first + 1):
+                left = end - place
                 piece, now = self._read(seq, token, GOING if left else state)
                 completion = None
                 if now != GOING:
                     self._slots.length[slot] -= left  # a stop string ended it before the step's last token
                     completion = completion_of(self._scheduler.finish(slot), REASONS[now], self.tokenizer)
                 if seq.loud:
-                    events.append(Event(seq.id, token, piece.text or None, piece.thinking, completion))
+                    events.append(Event(seq.id, token, piece.text or None, piece.thinking, completion, logprob, top))
                 elif completion is not None:
                     silent[seq.id] = completion
                 if completion is not None:
@@ -435,7 +359,7 @@ class Engine:
         if stream is None:
             return Piece("", False), state
         if token in self.tokenizer.stops:
-            return stream.finish(), state
+            return (stream.finish() if state != GOING else Piece("", stream.thinking)), state
         piece = stream.push(token)
         if stream.stopped:
             return piece, STOP

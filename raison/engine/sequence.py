@@ -44,6 +44,16 @@ class SamplingParams:
     seed: int = 0
     grammar: Grammar | None = None
     """What the answer must look like; the thinking is free."""
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    """Added to logits before the temperature: (id, bias) each."""
+    min_tokens: int = 0
+    """No end of the text before so many generated tokens; stop strings end it all the same."""
+    min_thinking: int = 0
+    """No `</think>` before so many thinking tokens."""
+    ignore_eos: bool = False
+    """Go on to max_tokens, whatever ends a text."""
+    top_logprobs: int = 0
+    """So many of the likeliest tokens are told of every place (Event.top)."""
 
     def __post_init__(self) -> None:
         _require(0.0 <= self.temperature < float("inf"), "temperature", self.temperature, "0 or more")
@@ -56,6 +66,10 @@ class SamplingParams:
         _require(self.answer_tokens >= 1, "answer_tokens", self.answer_tokens, "1 or more")
         _require(not isinstance(self.stop, str) and all(self.stop), "stop", self.stop, "a tuple of non-empty strings")
         _require(0 <= self.seed < SEED_LIMIT, "seed", self.seed, "between 0 and 2^63 - 1")
+        _require(0 <= self.min_tokens <= self.max_tokens, "min_tokens", self.min_tokens, "between 0 and max_tokens")
+        most = self.max_tokens if budget is None else budget
+        _require(0 <= self.min_thinking <= most, "min_thinking", self.min_thinking, "between 0 and the thinking budget")
+        _require(self.top_logprobs >= 0, "top_logprobs", self.top_logprobs, "0 or more")
 
     def spread(self, count: int) -> list[SamplingParams]:
         """The same parameters for `count` prompts, each with its own seed, so that their samples are independent."""

@@ -149,9 +149,9 @@ class DatabaseAccess:
     def caller(self, authorization: str | None) -> Caller:
         if self.keyless() and not self._early_access:
             return LOCAL
-        claim = keys.read_header(authorization)
+        claimed = keys.read_header(authorization)
         with self.store.read() as connection:
-            key = keyring.verified(connection, claim)
+            key = keyring.verified(connection, claimed)
         if how := key.ended(self._clock()):
             raise ended_key(how)
         if self._early_access and not key.allowed:

@@ -15,28 +15,30 @@ from typing import Any
 from sqlalchemy import Connection, Row, String, bindparam, exists, func, select
 
 from raison.errors import UserError
-from raison.serve.keys import FORM, Claim, Key, check_name, digest
+from raison.serve.keys import FORM, Key, check_name, digest
 from raison.serve.limits import Balance, Limits, Quota
 from raison.serve.refusal import unknown_key
 from raison.serve.schema import ALLOWED, BALANCES, KEYS, insert_once
 
 NOBODY = hashlib.sha256(secrets.token_bytes(32)).hexdigest()
-"""What the digest of a key with an unknown ID is compared with: nothing has this digest."""
+"""What the digest of an unknown key is compared with: no key has this one."""
 ON_THE_LIST = exists().where(ALLOWED.c.name == KEYS.c.name).label("allowed")
 
 
-def verified(connection: Connection, claim: Claim) -> Key:
-    """The key that `claim` proves. Raises Denied.
+def verified(connection: Connection, claimed: bytes) -> Key:
+    """The key that `claimed`, the digest of a whole key, proves. Raises Denied.
 
-    A known and an unknown ID take the same way: one query that always gives one row, one comparison in constant time of
-    two digests of 32 bytes. Only after it anything is made of the row.
+    Keys are looked up by digest, not by id: so a wrong secret is the same miss in the index for an id that exists and
+    for one that does not. What the time of a search in the index could tell is a digest, which nobody can turn back
+    into a key. The query always gives one row, and digests of 32 bytes are compared in constant time; only after that
+    anything is made of the row.
     """
-    given = select(bindparam("given", claim.id, String).label("id")).subquery()
+    given = select(bindparam("given", claimed.hex(), String).label("digest")).subquery()
     row = connection.execute(
         select(func.coalesce(KEYS.c.digest, NOBODY).label("expected"), KEYS, ON_THE_LIST)
-        .select_from(given.outerjoin(KEYS, KEYS.c.id == given.c.id))
+        .select_from(given.outerjoin(KEYS, KEYS.c.digest == given.c.digest))
     ).one()  # fmt: skip
-    if not hmac.compare_digest(bytes.fromhex(row.expected), claim.digest):
+    if not hmac.compare_digest(bytes.fromhex(row.expected), claimed):
         raise unknown_key()
     return _key(row)
 

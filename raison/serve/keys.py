@@ -52,14 +52,6 @@ class Key:
         return "has expired" if self.expires_at is not None and self.expires_at <= now else ""
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """What a header says, not yet believed."""
-
-    id: str
-    digest: bytes
-
-
 def check_name(name: str) -> str:
     """The name itself. Raises UserError for one that a list could not show."""
     if not (0 < len(name) <= NAME_LETTERS and name.isprintable() and name == name.strip()):
@@ -78,13 +70,12 @@ def digest(text: str) -> bytes:
     return hashlib.sha256(text.encode()).digest()
 
 
-def read_header(authorization: str | None) -> Claim:
-    """The claim in an Authorization header. Raises Denied, the same for everything that is no key."""
+def read_header(authorization: str | None) -> bytes:
+    """The digest of the key in an Authorization header. Raises Denied, the same for everything that is no key."""
     bearer = BEARER.fullmatch(authorization or "")
-    form = FORM.fullmatch(bearer[1]) if bearer else None
-    if bearer is None or form is None:
+    if bearer is None or not FORM.fullmatch(bearer[1]):
         raise unknown_key()
-    return Claim(form[1], digest(bearer[1]))
+    return digest(bearer[1])
 
 
 def models_of(names: str | None) -> frozenset[str] | None:

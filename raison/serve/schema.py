@@ -29,7 +29,7 @@ KEYS = Table(
     "keys", METADATA,
     Column("id", String(16), primary_key=True),
     Column("name", String(64), nullable=False, index=True),
-    Column("digest", String(64), nullable=False),  # SHA-256 of the whole key, in hex
+    Column("digest", String(64), nullable=False, unique=True),  # SHA-256 of the whole key, in hex
     Column("models", Text),  # a JSON list; NULL = every model
     Column("requests_per_minute", Integer),
     Column("tokens_per_minute", Integer),

@@ -129,7 +129,8 @@ class Gain:
         gains = [expected_gain(first, second, standing.heard, k) for k in range(1, standing.left + 1)]
         best = max(gains, default=0.0)
         if all(gain / POINT * self.price <= k for k, gain in enumerate(gains, 1)):
-            return Advice(stop=f"{standing.left} more samples would gain {best / POINT:.1f} points at most")
+            worth = f"{best / POINT:.1f} points, worth {best / POINT * self.price:.1f} samples"
+            return Advice(stop=f"{standing.left} more samples would gain {worth}")
         return Advice(self._unavoidable(standing))
 
     def _unavoidable(self, standing: Standing) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import pytest
 from raison.cli import main
 from raison.serve.access import Caller, open_access
 from raison.serve.refusal import Denied, Limited
-from tests.access.conftest import used
+from tests.access.conftest import child_environment, used
 
 Capture = pytest.CaptureFixture[str]
 
@@ -102,6 +104,17 @@ def test_a_mistake_is_one_line_and_makes_no_key(arguments: list[str], capsys: Ca
     said = capsys.readouterr()
     assert said.out == "" and said.err.startswith("raison: ") and said.err.count("\n") == 1
     assert told(capsys, "keys", "list")["keys"] == []
+
+
+@pytest.mark.parametrize("command", [["keys", "list"], ["usage"]])
+def test_without_the_extra_it_says_what_to_install(
+    command: list[str],
+) -> None:
+    code = f"import sys; sys.modules['sqlalchemy'] = None; from raison.cli import main; sys.exit(main({command!r}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=child_environment())
+    assert (done.returncode, done.stderr) == (
+        2, f"raison: raison {command[0]} needs sqlalchemy: pip install 'raison[serve]'\n"
+    )  # fmt: skip
 
 
 def test_usage_in_three_forms(state: Path, capsys: Capture) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -19,6 +20,7 @@ from tests.access.conftest import House, child_environment, used
 
 ANSWERER = Path(__file__).with_name("answerer.py")
 THREADS = 16
+PATIENCE_SECONDS = 60
 
 
 def killed_after(answers: int, house: House, header: str, name: str) -> list[str]:
@@ -27,7 +29,10 @@ def killed_after(answers: int, house: House, header: str, name: str) -> list[str
         [sys.executable, str(ANSWERER), house.url, header, name], stdout=subprocess.PIPE, env=child_environment()
     )
     assert process.stdout is not None
+    stalled = threading.Timer(PATIENCE_SECONDS, process.kill)
+    stalled.start()
     told = [process.stdout.readline() for _ in range(answers)]
+    stalled.cancel()
     process.kill()
     told += process.stdout.readlines()  # what it still said before it died
     assert process.wait() == -9

@@ -20,6 +20,7 @@ struct Batch {
     const uint64_t* key;
     double* first_token;
     uint8_t* forced;
+    const uint8_t* endless;
     const int64_t* references;  // by page: how many hold it
     const int64_t* stops;
     int64_t stride, stop_count, think_close;
@@ -27,7 +28,9 @@ struct Batch {
     int64_t* known(int64_t slot) const { return tokens + slot * stride; }
     int64_t generated(int64_t slot) const { return length[slot] - prompt_length[slot]; }
     int64_t left(int64_t slot) const { return max_tokens[slot] - generated(slot); }
-    bool ends(int64_t token) const { return std::find(stops, stops + stop_count, token) != stops + stop_count; }
+    bool ends(int64_t slot, int64_t token) const {
+        return !endless[slot] && std::find(stops, stops + stop_count, token) != stops + stop_count;
+    }
 
     // The noise of the token that is `ahead` places behind what is known: splitmix64 (engine/sampler.py).
     double uniform(int64_t slot, int64_t ahead) const {
@@ -60,7 +63,7 @@ struct Batch {
 
     // What the last token brought.
     State state(int64_t slot) const {
-        if (ends(known(slot)[length[slot] - 1])) return STOP;
+        if (ends(slot, known(slot)[length[slot] - 1])) return STOP;
         const int64_t closed = closed_at[slot];
         return left(slot) <= 0 || (closed >= 0 && length[slot] - closed >= answer_limit[slot]) ? LENGTH : GOING;
     }
@@ -85,7 +88,7 @@ struct Batch {
         const int64_t limit = closed < 0 ? budget[slot] - generated(slot) : answer_limit[slot] + closed - length[slot];
         const int64_t most = std::min(agreed + 1, std::max<int64_t>(1, std::min(limit, left(slot))));
         for (int64_t k = 0; k < most; k++)
-            if (drawn[k] == think_close || ends(drawn[k])) return k + 1;
+            if (drawn[k] == think_close || ends(slot, drawn[k])) return k + 1;
         return most;
     }
 };

@@ -21,7 +21,7 @@ PATIENCE = 0.002
 
 COLUMNS = (
     "tokens logprobs pages prompt_length budget answer_limit max_tokens length computed drafts unfed closed_at "
-    "temperature key first_token forced"
+    "temperature key first_token forced endless"
 )
 """Of slots.py, in the order of batch.hpp."""
 

@@ -4,9 +4,5 @@ from __future__ import annotations
 
 from alembic import context
 
-from raison.serve.schema import METADATA
-
-context.configure(
-    connection=context.config.attributes["connection"], target_metadata=METADATA, transactional_ddl=True,
-)  # fmt: skip
+context.configure(connection=context.config.attributes["connection"])
 context.run_migrations()

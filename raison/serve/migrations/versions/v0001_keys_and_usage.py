@@ -21,7 +21,7 @@ def _keys() -> None:
         "keys",
         sa.Column("id", sa.String(16), primary_key=True),
         sa.Column("name", sa.String(64), nullable=False),
-        sa.Column("digest", sa.String(64), nullable=False),
+        sa.Column("digest", sa.String(64), nullable=False, unique=True),
         sa.Column("models", sa.Text),
         sa.Column("requests_per_minute", sa.Integer),
         sa.Column("tokens_per_minute", sa.Integer),
