@@ -17,6 +17,7 @@ from raison import __version__
 from raison.reasoner import Reasoner
 from raison.serve.access import Access, Caller, Used
 from raison.serve.admission import Admission, Room
+from raison.serve.asking import Reach
 from raison.serve.conversation import chat_ids, thinks
 from raison.serve.loop import EngineLoop, State
 from raison.serve.metrics import Metrics
@@ -134,6 +135,10 @@ class Service:
     def context(self) -> int:
         """Tokens of prompt and answer together."""
         return min(self.reasoner.spec.max_position_embeddings, self.reasoner.settings.cache_tokens)
+
+    @property
+    def reach(self) -> Reach:
+        return Reach(self.context, self.reasoner.spec.vocab_size)
 
     def check(self, caller: Caller, model: str | None) -> Reasoner:
         """The model, if the caller may use it now. Raises Refused: 403, 404, 503."""
