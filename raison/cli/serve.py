@@ -45,7 +45,7 @@ def _serve(arguments: Namespace, console: Console) -> int:
         queued_requests=arguments.queue, deadline_seconds=arguments.deadline, drain_seconds=arguments.drain,
         reasoning_field=arguments.reasoning_field,
     )  # fmt: skip
-    access = open_access(home(), arguments.database)
+    access = open_access(home(), arguments.database, early_access=arguments.early_access, prices=arguments.prices)
     if access.keyless() and arguments.host not in LOOPBACK:
         access.close()
         raise UserError(

@@ -141,12 +141,13 @@ class Service:
         return Reach(self.context, self.reasoner.spec.vocab_size)
 
     def check(self, caller: Caller, model: str | None) -> Reasoner:
-        """The model, if the caller may use it now. Raises Refused: 403, 404, 503."""
+        """The model, if the caller may use it now. Raises Refused: 403, 404, 429, 503."""
         if self.draining:
             raise unavailable("the server is shutting down", "draining")
         caller.check_model(model or self.model)
         if model not in (None, "", self.model):
             raise unknown_model(str(model), self.model)
+        self.admission.check(caller)
         return self.reasoner
 
     async def book(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
