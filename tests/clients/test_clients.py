@@ -86,8 +86,8 @@ def test_llama_benchy_measures(server: str, book: str) -> None:
 def test_guidellm_measures(server: str, tmp_path: Path) -> None:
     program = client("guidellm")
     run([
-        program, "benchmark", "--target", server, "--model", MODEL, "--processor", str(SHIPPED), "--profile", "concurrent",
-        "--rate", "4", "--max-requests", "12", "--data", "prompt_tokens=32,output_tokens=32",
+        program, "benchmark", "--target", server, "--model", MODEL, "--processor", str(SHIPPED),
+        "--profile", "concurrent", "--rate", "4", "--max-requests", "12", "--data", "prompt_tokens=32,output_tokens=32",
         "--output-dir", str(tmp_path), "--outputs", "json",
     ])  # fmt: skip
     (report,) = tmp_path.rglob("*.json")
