@@ -206,6 +206,21 @@ def _memory_bytes() -> int:
         return 0
 
 
+def resident_bytes() -> int:
+    """Bytes of this process that are in memory now; the most there ever were where the system tells only that."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except (OSError, ValueError, IndexError):
+        return peak_bytes()
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def peak_bytes() -> int:
+    """The most bytes of this process that were in memory at once."""
+    unit = 1 if platform.system() == "Darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
 def available_memory() -> int:
     """Bytes that this process may still take: the least of what is free, its own limits and its control group's."""
     limits = [_meminfo("MemAvailable"), _cgroup_room()]

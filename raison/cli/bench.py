@@ -15,6 +15,7 @@ from raison.bench.engine_speed import Load, bench_engine, random_file
 from raison.bench.guessing import Work, bench_guesses
 from raison.bench.load_speed import bench_load
 from raison.bench.training import bench_training
+from raison.cli import bench_soak
 from raison.cli.output import console_for, emit_json
 from raison.cli.session import prepare
 from raison.engine.twin import DTYPES, Dtype
@@ -23,7 +24,7 @@ from raison.reasoner import load
 
 
 def command(arguments: Namespace) -> int:
-    kinds = {"train": _train, "engine": _engine, "load": _load, "guesses": _guesses}
+    kinds = {"train": _train, "engine": _engine, "load": _load, "guesses": _guesses, "soak": bench_soak.command}
     return kinds[arguments.bench](arguments)
 
 

@@ -201,7 +201,12 @@ def _bench_commands(commands: Commands) -> None:
         "raison bench guesses", "raison bench guesses smollm2 --depths 2,4 --json",
     )  # fmt: skip
     _guesses_options(guesses)
-    for parser in (train, load, engine, guesses):
+    soak = _add(
+        kinds, "soak", "run a mixed load for long: exit code 1 where memory grows or a page of the cache is lost",
+        "raison bench soak", "raison bench soak smollm2 --minutes 60 --threads 1 --json",
+    )  # fmt: skip
+    _soak_options(soak)
+    for parser in (train, load, engine, guesses, soak):
         _threads(parser)
         _json(parser)
 
@@ -241,6 +246,14 @@ def _guesses_options(guesses: ArgumentParser) -> None:
     guesses.add_argument(
         "--temperature", type=float, default=1.0, metavar="T", help="0 = the likeliest token each time"
     )
+
+
+def _soak_options(soak: ArgumentParser) -> None:
+    _measured_model(soak)
+    soak.add_argument("--minutes", type=float, default=60, metavar="N", help="how long (default: 60)")
+    soak.add_argument("--every", type=float, default=60, metavar="N", help="seconds to a line (default: 60)")
+    for name, default, text in (("streams", 16, "sequences at once"), ("seed", 0, "of the load")):
+        soak.add_argument(f"--{name}", type=int, default=default, metavar="N", help=f"{text} (default: {default})")
 
 
 def _task_commands(commands: Commands) -> None:
