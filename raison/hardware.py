@@ -208,15 +208,25 @@ def _memory_bytes() -> int:
 
 def resident_bytes() -> int:
     """Bytes of this process that are in memory now; the most there ever were where the system tells only that."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except (OSError, ValueError, IndexError):
-        return peak_bytes()
-    return pages * os.sysconf("SC_PAGE_SIZE")
+    return _status("VmRSS") or _most_ever()
 
 
 def peak_bytes() -> int:
     """The most bytes of this process that were in memory at once."""
+    return _status("VmHWM") or _most_ever()
+
+
+def _status(name: str) -> int:
+    """A figure of /proc/self/status in bytes; 0 where there is none."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:")), 0)
+
+
+def _most_ever() -> int:
+    """By getrusage, which on Linux counts what the process was before exec, too."""
     unit = 1 if platform.system() == "Darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 

@@ -220,14 +220,16 @@ def _engine_options(engine: ArgumentParser) -> None:
     option(
         "--shape", "", "PRESET", "random weights of this shape (raison spec lists them) in 4 bits, instead of a model"
     )
-    option("--against", "", "NAMES", "llama.cpp, transformers, openvino: those that are installed")
-    option("--streams", "1,4,8,16,32", "LIST", "sequences at once")
+    option("--against", "", "NAMES", "llama.cpp, transformers, openvino, vllm: those that are installed")
+    option("--loads", "shared,different,prefill", "LIST", "one prompt for all, one each, long ones; the first is main")
+    option("--streams", "1,4,8,16,32,64", "LIST", "sequences at once")
+    option("--prefill", "512,4096", "LIST", "tokens of the long prompts, of one stream up to its first token")
     option("--widths", "", "LIST", "fp32, bf16, q8, q4; that of the file where left out")
     option("--prompt", 64, "N", "tokens of a prompt")
     option("--tokens", 64, "N", "tokens after it")
     option("--rounds", 3, "N", "runs of each, of which the median counts")
     option("--temperature", 1.0, "T", "0 takes the likeliest")
-    engine.add_argument("--different", action="store_true", help="a prompt for each stream instead of one for all")
+    option("--plot", "", "FILE.svg", "draw tokens/s over streams and perplexity there (needs 'raison[report]')")
 
 
 def _measured_model(parser: ArgumentParser) -> None:
