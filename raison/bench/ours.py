@@ -10,8 +10,8 @@ import torch
 
 from raison.bench.rival import Timed, is_shared
 from raison.engine.engine import Engine, EngineSettings
-from raison.engine.twin import Dtype
 from raison.engine.sequence import SamplingParams
+from raison.engine.twin import Dtype
 from raison.weights.opened import LoadedModel
 
 SPARE = 32

@@ -62,6 +62,7 @@ def _rates(axes: Axes, title: str, rates: Mapping[str, Mapping[str, float]], sty
     streams = sorted({int(n) for row in rates.values() for n in row})
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
+    axes.yaxis.set_major_formatter("{x:,.0f}")
     axes.set_xticks(streams, [str(n) for n in streams])
     axes.set_xlabel("streams")
     axes.set_ylabel("tokens/s")
@@ -76,4 +77,5 @@ def _qualities(axes: Axes, perplexities: Mapping[str, float], styles: Mapping[st
         axes.annotate(f"{value:.2f}", (value, place), textcoords="offset points", xytext=(3, -3), fontsize=8)
     axes.set_yticks(range(len(names)), names, fontsize=8)
     axes.set_xlim(0, 1.2 * max(values, default=1.0))
+    axes.set_axisbelow(True)
     axes.set_title("perplexity: less is better")
