@@ -22,7 +22,7 @@ from raison.bench.rival import Rival, Transformers
 from raison.errors import UserError, nearest
 from raison.reasoner import stored_width
 from raison.weights import source
-from raison.weights.export import export
+from raison.weights.export import Quant, export
 from raison.weights.opened import LoadedModel
 
 OURS = "raison"
@@ -30,7 +30,8 @@ PACKAGES = {
     "llama.cpp": "llama_cpp", "transformers": "transformers", "openvino": "openvino_genai", "vllm": "vllm"
 }  # fmt: skip
 """What each rival is imported as."""
-WHOLE = ("float32", "bfloat16")
+WHOLE: dict[str, Quant] = {"float32": "F32", "bfloat16": "BF16"}
+"""Ways of those who read a folder, and what its weights are stored as."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +87,13 @@ def _ways(name: str, model: str, scratch: Path, note: Note) -> dict[str, Path]:
         return dict.fromkeys(("batching", "padded"), _gguf(model, name))
     if name == "llama.cpp":
         return _llama_cpp_files(_gguf(model, name), scratch, note)
-    folder = scratch / "hf"
+    return {way: _folder(model, stored, scratch / f"hf-{way}") for way, stored in WHOLE.items()}
+
+
+def _folder(model: str, stored: Quant, folder: Path) -> Path:
     if not folder.exists():
-        export(source.load(model, packed=False), folder, "hf", "F32", "bench")
-    return dict.fromkeys(WHOLE, folder)
+        export(source.load(model, packed=False), folder, "hf", stored, "bench")
+    return folder
 
 
 def absorbed_beside(path: Path) -> Path:

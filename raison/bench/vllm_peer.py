@@ -40,7 +40,7 @@ class Vllm:
         seconds = time.perf_counter() - start
         written = sum(len(one.token_ids) for result in results for one in result.outputs)
         assert written == tokens * len(prompts), f"vLLM wrote {written} tokens instead of {tokens * len(prompts)}"
-        return Timed(written, seconds, float("nan"))
+        return Timed(written, seconds, seconds if tokens == 1 else float("nan"))
 
     def logits(self, ids: Sequence[int]) -> None:
         """It tells those of the likeliest tokens alone."""
