@@ -2,9 +2,9 @@
 
 Callers come and go: as many requests are under way as a level that wanders, some callers give up, some read tokens as
 they come and some wait for the end in silence. At the end of every interval the load runs out, and every page of the
-cache must be free again. Tokens are counted per second of the process's own CPU time too, which says more of the
-program where other work shares the machine. Verdicts leave the first fifth of the run out: memory is first touched
-then. Not covered: servers, changes of weights.
+cache must be free again. Tokens are counted per second of the process's own CPU time too, and drift is judged by tokens
+in the CPU time of a yardstick, which other work on the machine slows down as well. Verdicts leave the first fifth of
+the run out: memory is first touched then. Not covered: servers, changes of weights.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from random import Random
+from statistics import fmean
 from typing import Any
 
 from raison.bench.note import Note, unheard
 from raison.bench.traffic import Request, Traffic
 from raison.bench.trend import Trend, trend
+from raison.bench.yardstick import Yardstick
 from raison.engine.engine import Engine
 from raison.hardware import resident_bytes
 
@@ -27,6 +29,8 @@ GROWTH_SHARE, GROWTH_BYTES = 0.01, 4 * 2**20
 """Memory grows where its whole 95 % interval lies above the larger of these: a share of it, and bytes."""
 GIVES_UP, SILENT = 0.01, 0.01
 """Chances a step that a caller cancels, and that one asks in silence."""
+MEASURED = 256
+"""Steps between two uses of the yardstick."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,9 @@ class Line:
     preempted: int
     seconds: float
     cpu_seconds: float
+    """Without the yardstick's."""
+    yardstick_seconds: float
+    """Of CPU time, the mean of the interval."""
     resident_bytes: int
     pages_held: int
     """The most at once under load."""
@@ -52,9 +59,9 @@ class Line:
     """The same moment."""
 
     @property
-    def cpu_rate(self) -> float:
-        """Tokens per second of CPU time, those of prompts too: what drifts if the engine does."""
-        return (self.tokens + self.prompt_tokens) / self.cpu_seconds
+    def pace(self) -> float:
+        """Tokens in the CPU time of the yardstick, those of prompts too: what drifts if the engine does."""
+        return (self.tokens + self.prompt_tokens) / self.cpu_seconds * self.yardstick_seconds
 
     def __str__(self) -> str:
         return (
@@ -72,7 +79,7 @@ class Verdict:
     growth: Trend
     """Of resident bytes."""
     drift: Trend
-    """Of `cpu_rate`."""
+    """Of `pace`."""
     pages_lost: int
 
     @property
@@ -109,7 +116,7 @@ def judged(lines: Sequence[Line]) -> Verdict:
     at = [line.second for line in warm]
     return Verdict(
         growth=trend(at, [float(line.resident_bytes) for line in warm]),
-        drift=trend(at, [line.cpu_rate for line in warm]),
+        drift=trend(at, [line.pace for line in warm]),
         pages_lost=max(line.pages_lost for line in lines),
     )
 
@@ -128,15 +135,18 @@ def figures(lines: Sequence[Line], verdict: Verdict) -> dict[str, Any]:
 
 
 def _interval(callers: _Callers, begun: float, seconds: float, clock: Callable[[], float]) -> Line:
-    engine, before, cancelled = callers.engine, callers.engine.stats, callers.cancelled
-    requests, start, processor = callers.requests, clock(), time.process_time()
+    before, requests, cancelled = callers.engine.stats, callers.requests, callers.cancelled
+    start, processor = clock(), time.process_time()
     held = callers.play(lambda: clock() - start < seconds)
-    now, after = clock(), engine.stats
+    now, after, measured = clock(), callers.engine.stats, callers.measured()
     return Line(
-        now - begun, callers.requests - requests, after.tokens_sampled - before.tokens_sampled,
-        after.prompt_tokens_computed - before.prompt_tokens_computed, callers.cancelled - cancelled,
-        after.preemptions - before.preemptions, now - start, time.process_time() - processor, resident_bytes(), held,
-        after.pages_total - after.pages_free, after.pages_free,
+        second=now - begun, requests=callers.requests - requests,
+        tokens=after.tokens_sampled - before.tokens_sampled,
+        prompt_tokens=after.prompt_tokens_computed - before.prompt_tokens_computed,
+        cancelled=callers.cancelled - cancelled, preempted=after.preemptions - before.preemptions,
+        seconds=now - start, cpu_seconds=time.process_time() - processor - sum(measured),
+        yardstick_seconds=fmean(measured), resident_bytes=resident_bytes(), pages_held=held,
+        pages_lost=after.pages_total - after.pages_free, pages_free=after.pages_free,
     )  # fmt: skip
 
 
@@ -147,6 +157,7 @@ class _Callers:
         self.engine, self._traffic, self._numbers = engine, traffic, Random(f"callers/{seed}")
         self._under_way: set[int] = set()
         self._level = engine.settings.max_batch
+        self._yardstick, self._measured = Yardstick(), list[float]()
         self.requests = self.cancelled = 0
 
     def play(self, more: Callable[[], bool]) -> int:
@@ -160,7 +171,14 @@ class _Callers:
                     self._under_way.discard(event.sequence_id)
             stats = self.engine.stats
             held = max(held, stats.pages_total - stats.pages_free)
+            if stats.steps % MEASURED == 0:
+                self._measured.append(self._yardstick.seconds())
         return held
+
+    def measured(self) -> list[float]:
+        """What the yardstick took since this was asked last, and now."""
+        found, self._measured = [*self._measured, self._yardstick.seconds()], []
+        return found
 
     def _come_and_go(self) -> None:
         numbers, most = self._numbers, 2 * self.engine.settings.max_batch

@@ -58,7 +58,7 @@ def _said(verdict: Verdict) -> str:
         f"of {growth.mean / 2**20:,.0f}; the bound is {verdict.bound / 2**20:.1f} ({GROWTH_SHARE:.0%}, at least 4)"
     )
     speed = (
-        f"  speed {drift.change / drift.mean:+.1%} [{drift.low / drift.mean:+.1%}, {drift.high / drift.mean:+.1%}] "
-        f"of {drift.mean:,.0f} tokens per CPU second, prompts counted"
+        f"  speed {drift.change / drift.mean:+.1%} [{drift.low / drift.mean:+.1%}, {drift.high / drift.mean:+.1%}], "
+        "in tokens by the CPU time of a yardstick"
     )
     return "\n".join((lost, memory, speed))

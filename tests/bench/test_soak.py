@@ -29,11 +29,12 @@ def small_engine() -> Engine:
     return make_engine(cache_tokens=1024, max_batch=6)
 
 
-def line(minute: int, mib: float, rate: float = 1000.0, lost: int = 0) -> Line:
+def line(minute: int, mib: float, rate: float = 1000.0, lost: int = 0, yardstick: float = 0.01) -> Line:
     """A made-up minute at `rate` tokens per second of CPU time."""
     return Line(
         second=60.0 * minute, requests=10, tokens=round(40 * rate), prompt_tokens=0, cancelled=0, preempted=0,
-        seconds=60.0, cpu_seconds=40.0, resident_bytes=round(mib * MIB), pages_held=50, pages_lost=lost, pages_free=64,
+        seconds=60.0, cpu_seconds=40.0, yardstick_seconds=yardstick, resident_bytes=round(mib * MIB), pages_held=50,
+        pages_lost=lost, pages_free=64,
     )  # fmt: skip
 
 
@@ -78,6 +79,11 @@ def test_the_verdict_leaves_the_warm_up_out_and_takes_steady_memory_for_steady()
     leaks = [line(i, 300 + 0.5 * i) for i in range(1, 31)]
     assert judged(leaks).growth.change == pytest.approx(0.5 * 23 * MIB) and not judged(leaks).sound
     assert not judged([*grows_at_first[:-1], line(30, 300, lost=1)]).sound
+
+
+def test_a_machine_that_slows_down_is_no_drift() -> None:
+    lines = [line(i, 300, rate=1000 / (1 + i / 30), yardstick=0.01 * (1 + i / 30)) for i in range(1, 31)]
+    assert max(map(abs, figures(lines, judged(lines))["drift"])) < 1e-3
 
 
 def test_drift_is_a_change_of_tokens_per_cpu_second() -> None:
