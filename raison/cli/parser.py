@@ -280,7 +280,12 @@ def _bench_commands(commands: Commands) -> None:
         "raison bench think MODEL --efforts",
     )  # fmt: skip
     _thinking_options(thinking)
-    for parser in (train, load, engine, guesses, thinking):
+    soak = _add(
+        kinds, "soak", "run a mixed load for long: exit code 1 where memory grows or a page of the cache is lost",
+        "raison bench soak", "raison bench soak smollm2 --minutes 60 --threads 1 --json",
+    )  # fmt: skip
+    _soak_options(soak)
+    for parser in (train, load, engine, guesses, soak, thinking):
         _threads(parser)
         _json(parser)
 
@@ -294,14 +299,16 @@ def _engine_options(engine: ArgumentParser) -> None:
     option(
         "--shape", "", "PRESET", "random weights of this shape (raison spec lists them) in 4 bits, instead of a model"
     )
-    option("--against", "", "NAMES", "llama.cpp, transformers, openvino: those that are installed")
-    option("--streams", "1,4,8,16,32", "LIST", "sequences at once")
+    option("--against", "", "NAMES", "llama.cpp, transformers, openvino, vllm: those that are installed")
+    option("--loads", "shared,different,prefill", "LIST", "one prompt for all, one each, long ones; the first is main")
+    option("--streams", "1,4,8,16,32,64", "LIST", "sequences at once")
+    option("--prefill", "512,4096", "LIST", "tokens of the long prompts, of one stream up to its first token")
     option("--widths", "", "LIST", "fp32, bf16, q8, q4; that of the file where left out")
     option("--prompt", 64, "N", "tokens of a prompt")
     option("--tokens", 64, "N", "tokens after it")
     option("--rounds", 3, "N", "runs of each, of which the median counts")
     option("--temperature", 1.0, "T", "0 takes the likeliest")
-    engine.add_argument("--different", action="store_true", help="a prompt for each stream instead of one for all")
+    option("--plot", "", "FILE.svg", "draw tokens/s over streams and perplexity there (needs 'raison[report]')")
 
 
 def _measured_model(parser: ArgumentParser) -> None:
@@ -341,6 +348,14 @@ def _thinking_options(thinking: ArgumentParser) -> None:
         "--efforts", action="store_true",
         help="measure accuracy over budgets instead, and write the effort levels into the model's folder",
     )  # fmt: skip
+
+
+def _soak_options(soak: ArgumentParser) -> None:
+    _measured_model(soak)
+    soak.add_argument("--minutes", type=float, default=60, metavar="N", help="how long (default: 60)")
+    soak.add_argument("--every", type=float, default=60, metavar="N", help="seconds to a line (default: 60)")
+    for name, default, text in (("streams", 16, "sequences at once"), ("seed", 0, "of the load")):
+        soak.add_argument(f"--{name}", type=int, default=default, metavar="N", help=f"{text} (default: {default})")
 
 
 def _task_commands(commands: Commands) -> None:
