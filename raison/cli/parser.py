@@ -36,6 +36,7 @@ def build_parser() -> ArgumentParser:
     _show_commands(commands)
     _use_commands(commands)
     _model_commands(commands)
+    _serve_command(commands)
     _train_commands(commands)
     _access_commands(commands)
     _bench_commands(commands)
@@ -174,6 +175,31 @@ def _model_commands(commands: Commands) -> None:
     )
     for parser in (inspect, export):
         _json(parser)
+
+
+def _serve_command(commands: Commands) -> None:
+    serve = _add(
+        commands, "serve", "serve a model to OpenAI's clients, and a page to talk with it",
+        "raison serve", "raison serve smollm2 --port 8080", "raison serve runs/my-run/model --host 0.0.0.0",
+    )  # fmt: skip
+    serve.add_argument(
+        "model", nargs="?", metavar="MODEL", help="whatever --model takes (default: the shipped reasoner)"
+    )
+    serve.add_argument("--name", default="", metavar="NAME", help="what clients call it (default: from its path)")
+    serve.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="where to listen (default: 127.0.0.1)")
+    serve.add_argument("--port", type=int, default=8000, metavar="N", help="(default: 8000)")
+    serve.add_argument("--dtype", default="auto", help="fp32, bf16, q8, q4 (default: that of the file)")
+    serve.add_argument("--database", metavar="URL", help="keys and usage (default: SQLite in RAISON_HOME, ~/.raison)")
+    serve.add_argument("--queue", type=int, default=512, metavar="N", help="requests that may wait (default: 512)")
+    for name, default, text in (("deadline", 600.0, "seconds a request may take"),
+                                ("drain", 30.0, "seconds for answers under way after SIGTERM")):  # fmt: skip
+        serve.add_argument(f"--{name}", type=float, default=default, metavar="S", help=f"{text} (default: {default:g})")
+    serve.add_argument(
+        "--reasoning-field", choices=["reasoning_content", "reasoning", "both"], default="reasoning_content",
+        help="what an answer's thinking is called (default: reasoning_content)",
+    )  # fmt: skip
+    serve.add_argument("--log", choices=["debug", "info", "warning", "error"], default="info", help="(default: info)")
+    _threads(serve)
 
 
 def _train_commands(commands: Commands) -> None:

@@ -97,15 +97,18 @@ class Engine:
             scheduler.room.kept, scheduler.room.restored,
         )  # fmt: skip
 
-    def submit(self, prompt_ids: Ordered[int], params: SamplingParams, n: int = 1, tenant: str = "") -> list[int]:
-        """Queue `n` samples of one prompt; their numbers. They share the prompt's pages, and sample i its own seed.
+    def submit(
+        self, prompt_ids: Ordered[int], params: SamplingParams, n: int = 1, tenant: str = "", first: int = 0
+    ) -> list[int]:
+        """Queue `n` samples of one prompt, from number `first` on; the sequences' numbers. They share the prompt's
+        pages, and sample i its own seed.
 
         A prompt's beginning is found in the cache where the same `tenant` has asked it before, and never another: how
         fast an answer comes tells nobody what others ask.
 
         Raises UserError for an empty prompt, ids outside the vocabulary, or a request that can never fit.
         """
-        return self._submit(prompt_ids, params, n, tenant, loud=True)
+        return self._submit(prompt_ids, params, n, tenant, loud=True, first=first)
 
     def step(self) -> list[Event]:
         """Advance every sequence that can be; the tokens that came of it. Empty when there is nothing to do."""
@@ -195,14 +198,16 @@ class Engine:
         self._scheduler.epoch += 1
         self._scheduler.pool.forget()
 
-    def _submit(self, prompt_ids: Ordered[int], params: SamplingParams, n: int, tenant: str, loud: bool) -> list[int]:
+    def _submit(
+        self, prompt_ids: Ordered[int], params: SamplingParams, n: int, tenant: str, loud: bool, first: int = 0
+    ) -> list[int]:
         prompt = [int(i) for i in prompt_ids]
         self._check(prompt, params, n)
         group, now = next(self._groups), time.perf_counter()
         tags = [i for i in prompt if i in (self.tokenizer.think_open, self.tokenizer.think_close)]
         thinks = bool(tags) and tags[-1] == self.tokenizer.think_open
         numbers = list(itertools.islice(self._ids, n))
-        for i, number in enumerate(numbers):
+        for i, number in enumerate(numbers, first):
             told = loud or bool(params.stop)
             stream = self._stream(thinks, params) if told else None
             seed = sample_seed(params.seed, i)

@@ -2,8 +2,8 @@
 
 The thinking is free; from `</think>` on, or from the first token of a model that does not think, only tokens that the
 grammar allows are drawn, and the end only where the answer is complete. What a sequence has matched survives its being
-put back to wait. A limit of tokens can still cut an answer: its finish_reason is then "length". Not covered: Lark
-grammars, tools.
+put back to wait. A limit of tokens can still cut an answer: its finish_reason is then "length". Grammars in
+llguidance's dialect of Lark are for what neither a schema nor an expression says, such as calls of tools.
 
 Legend: Y vocabulary.
 """
@@ -31,7 +31,7 @@ KEPT = 64
 class Grammar:
     """What an answer must look like."""
 
-    kind: Literal["json_schema", "regex"]
+    kind: Literal["json_schema", "regex", "lark"]
     text: str
 
     @classmethod
@@ -93,11 +93,12 @@ class Grammars:
             t = self._tokenizer
             self._theirs = LLTokenizer(t.backend.to_str(), n_vocab=t.size, eos_token=sorted(t.stops))
         try:
-            text = (
-                LLMatcher.grammar_from_regex(grammar.text)
-                if grammar.kind == "regex"
-                else LLMatcher.grammar_from_json_schema(grammar.text)
-            )
+            if grammar.kind == "lark":
+                text = LLMatcher.grammar_from_lark(grammar.text)
+            elif grammar.kind == "regex":
+                text = LLMatcher.grammar_from_regex(grammar.text)
+            else:
+                text = LLMatcher.grammar_from_json_schema(grammar.text)
         except ValueError as error:
             raise UserError(f"the {grammar.kind} cannot be used: {error}") from None
         matcher = LLMatcher(self._theirs, text, log_level=0)

@@ -41,8 +41,8 @@ async def _carry_out(orders: Orders, sampler: Sampler, running: set[int]) -> Non
     if orders.cancel:
         await sampler.cancel([branch for branch in orders.cancel if branch in running])
     if orders.start:
-        running.update(branch.number for branch in orders.start)
         await sampler.start(orders.start)
+        running.update(branch.number for branch in orders.start)
 
 
 async def _wind_up(strategy: Strategy, sampler: Sampler, running: set[int], on_events: Callable[[Heard], None]) -> None:
