@@ -39,7 +39,7 @@ class Worth:
         size = self._of(batch)
         return min(size.left, AT_ONCE) if size.trying else size.left
 
-    def learn(self, batch: int, depth: int, steps: int, seconds: float, tokens: int) -> None:
+    def learn(self, batch: int, depth: int, steps: int, seconds: float, tokens: float) -> None:
         """So many steps. The first after a change are not counted: they check the other way's guesses."""
         last, self._last = self._last, (batch.bit_length(), depth)
         self._of(batch).learn(depth, steps, None if last != self._last else (seconds / steps, tokens / (steps * batch)))
