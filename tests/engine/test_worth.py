@@ -18,7 +18,7 @@ def choices(worth: Worth, steps: int, seconds: dict[int, float], tokens: dict[in
 
 
 @pytest.mark.parametrize(
-    ("tokens", "best"), [((1, 1.9, 2.5, 2.7), 2), ((1, 1.1, 1.2, 1.25), 0), ((1, 2, 3, 4), 3), ((1, 1.6, 1.7, 1.8), 1)]
+    ("tokens", "best"), [((1, 1.9, 2.5, 2.7), 2), ((1, 1.1, 1.2, 1.25), 0), ((1, 2, 3, 4), 3), ((1, 1.6, 1.8, 1.9), 1)]
 )
 def test_the_cheapest_depth_is_taken(tokens: tuple[float, ...], best: int) -> None:
     seconds = {0: 1.0, 1: 1.3, 2: 1.6, 3: 1.9}
