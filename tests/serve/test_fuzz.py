@@ -16,8 +16,30 @@ from raison.serve.responses import ResponsesRequest
 from tests.serve.serving import CHAT, Served
 
 WORDS = st.sampled_from(
-    ["user", "assistant", "system", "tool", "text", "function", "json_object", "json_schema", "none", "required", "auto", "enabled", "x", "<think>", "</think>", "small", "message", "reasoning", "function_call", "�", "\x00"]
-    + [""]
+    [
+        "user",
+        "assistant",
+        "system",
+        "tool",
+        "text",
+        "function",
+        "json_object",
+        "json_schema",
+        "none",
+        "required",
+        "auto",
+        "enabled",
+        "x",
+        "<think>",
+        "</think>",
+        "small",
+        "message",
+        "reasoning",
+        "function_call",
+        "�",
+        "\x00",
+        "",
+    ]
 )
 NUMBERS = st.one_of(st.integers(-2, 40), st.sampled_from([10**30, -(10**30), 0.5, 1e308, float("nan"), float("inf")]))
 FIELDS = {*ChatRequest.model_fields, *CompletionRequest.model_fields, *ResponsesRequest.model_fields}
