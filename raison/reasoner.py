@@ -48,7 +48,8 @@ from raison.think.strategy import Outcome
 from raison.weights import source
 
 SHIPPED = Path(__file__).parent / "models" / "countdown-r1"
-ROUTER = ".mlp.gate.weight"
+EXACT = (".mlp.gate.weight", ".self_attn.kv_b_proj.weight")
+"""Routers, exact in every file, and what native code folds into queries and values in fp32 whatever its width."""
 MARKS = 2
 """Tokens beside thinking and answer: `</think>` and the end of the sequence."""
 THINKERS_ANSWER, PLAIN_ANSWER = 64, 512
@@ -105,12 +106,9 @@ def load(
 
 
 def stored_width(tensors: Mapping[str, PackedMatrix]) -> Precision:
-    """q4 or q8 where all matrices of the layers are blocks of that width and native code reads them, else fp32.
-
-    Routers stay exact in every file.
-    """
+    """q4 or q8 where the layers' matrices but EXACT are blocks of that width and native code reads them, else fp32."""
     matrices = {name: x for name, x in tensors.items() if ".layers." in name and len(x.shape) == 2}
-    widths = {known_width(tensor) for name, tensor in matrices.items() if not name.endswith(ROUTER)}
+    widths = {known_width(tensor) for name, tensor in matrices.items() if not name.endswith(EXACT)}
     return widths.pop() if len(widths) == 1 and library().handle is not None else "fp32"
 
 

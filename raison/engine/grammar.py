@@ -11,6 +11,7 @@ Legend: Y vocabulary.
 from __future__ import annotations
 
 import json
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -22,6 +23,8 @@ from raison.errors import UserError
 from raison.text.tokenizer import Tokenizer
 
 Mask = NDArray[np.bool_]
+KEPT = 64
+"""Compiled grammars of an engine: requests with ever new ones take no more memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,17 +66,20 @@ class Matcher:
 
 
 class Grammars:
-    """An engine's grammars, each compiled once."""
+    """An engine's grammars; those used last stay compiled."""
 
     def __init__(self, tokenizer: Tokenizer, vocabulary: int) -> None:
         self._tokenizer, self._vocabulary = tokenizer, vocabulary
-        self._compiled: dict[Grammar, Any] = {}
+        self._compiled: OrderedDict[Grammar, Any] = OrderedDict()
         self._theirs: Any = None
 
     def start(self, grammar: Grammar) -> Matcher:
         """A fresh matcher. Raises UserError for a grammar that cannot be used, and where llguidance is missing."""
         if grammar not in self._compiled:
             self._compiled[grammar] = self._compile(grammar)
+            if len(self._compiled) > KEPT:
+                self._compiled.popitem(last=False)
+        self._compiled.move_to_end(grammar)
         return Matcher(self._compiled[grammar].deep_copy(), self._vocabulary, self._tokenizer.stops)
 
     def _compile(self, grammar: Grammar) -> Any:

@@ -7,10 +7,10 @@ guess that is certain of itself that is the acceptance rule of speculative sampl
 2023), p(guess). Guesses of the MTP module are drawn with the noise of the place they are for, so that two distributions
 that agree mostly draw the same.
 
-Two sources. `Predictor`: the first
-MTP module (DeepSeek-V3 report, section 2.2), which goes on from the model's last states, and further from its own.
-`Lookup`: what followed the last tokens where they stood before (prompt lookup, Saxena 2023). Not covered: a second,
-smaller model; trees of guesses.
+Two sources. `Predictor`: the first MTP module (DeepSeek-V3 report, section 2.2), which goes on from the model's last
+states, and further from its own. `Lookup`: what followed the last tokens where they stood before (prompt lookup, Saxena
+2023). Native code does both by itself while it takes turns (turns.py). How many guesses pay is worth.py's business. Not
+covered: a second, smaller model; trees of guesses.
 
 Legend: N rows of a step, S stretches, K places ahead, D width of a state.
 """

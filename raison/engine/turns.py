@@ -17,6 +17,8 @@ from raison.errors import NumericalError
 
 MOST = 64
 """Turns of one call."""
+AHEAD = 64
+"""Places for which pages are taken at once, while most of them are free."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +61,7 @@ class Turns:
         native, most = self._native, 1 if self._told else most
         turns = native.take(rows, most, depth, strict=True)
         if not turns:
-            for slot in rows[native.states[: len(rows)] != GOING].tolist():
-                self._scheduler.extend(slot, int(self._slots.drafts[slot]) + 1 + depth if depth else 0)
+            self._extend(rows[native.states[: len(rows)] != GOING], depth)
             turns = native.take(rows, most, depth, strict=True) or native.take(rows, 1, depth, strict=False)
         if turns < 0:
             raise NumericalError(NOT_FINITE)
@@ -68,3 +69,9 @@ class Turns:
             return None
         count = len(rows)
         return Taken(turns, rows, native.counts[:count], native.states[:count], native.sampled, native.guessed)
+
+    def _extend(self, rows: Ints, depth: int) -> None:
+        pool, drafts = self._scheduler.pool, self._slots.drafts
+        for slot in rows.tolist():
+            needed = int(drafts[slot]) + 1 + depth if depth else 0
+            self._scheduler.extend(slot, needed + AHEAD if pool.available > pool.total // 2 else needed)

@@ -1,7 +1,9 @@
 """How many guesses pay: seconds a token with none, one, two ..., by powers of two of the batch, each tried in turn.
 
-Time is the median of what steps took; tokens a step are a mean, since they differ more. While nothing is guessed an MTP
-module is not fed either, so that trials of that are short: what it has missed makes its guesses worse.
+Time is the median of what steps took; tokens a step are a mean, since they differ more. Ways are tried from none
+upwards, as long as one more guess does not cost much, and later the neighbours of the best. While nothing is guessed an
+MTP module is not fed either, so that trials of that are short: what it has missed makes its guesses worse. Not covered:
+whose guesses they are (speculate.py).
 """
 
 from __future__ import annotations
@@ -10,9 +12,11 @@ from collections import deque
 from collections.abc import Sequence
 from statistics import fmean, median
 
-TRIAL, PLAIN_TRIAL = 48, 12
-"""Steps in which a way is tried: with guesses, and with none, where only the time is to be found."""
-AT_ONCE = 4
+TRIAL, SHORTEST = 48, 16
+"""Steps of one row in which a way is tried, fewer for more rows; and how many at least, which do for none."""
+WORSE = 1.1
+"""How much more than the best a way must cost for deeper ones not to be tried."""
+AT_ONCE = 2
 """Steps of a trial that are timed together."""
 PERIOD, LONGEST_PERIOD = 1024, 16384
 """Steps after which all ways are tried again: twice as many each time that nothing came of it."""
@@ -22,7 +26,7 @@ KEPT = 64
 
 class Worth:
     def __init__(self, deepest: int) -> None:
-        self._ways = range(deepest, -1, -1)
+        self._ways = range(deepest + 1)
         self._sizes: dict[int, _Size] = {}
         self._last: tuple[int, int] | None = None
 
@@ -35,22 +39,25 @@ class Worth:
         size = self._of(batch)
         return min(size.left, AT_ONCE) if size.trying else size.left
 
-    def learn(self, batch: int, depth: int, steps: int, seconds: float, tokens: int) -> None:
+    def learn(self, batch: int, depth: int, steps: int, seconds: float, tokens: float) -> None:
         """So many steps. The first after a change are not counted: they check the other way's guesses."""
         last, self._last = self._last, (batch.bit_length(), depth)
         self._of(batch).learn(depth, steps, None if last != self._last else (seconds / steps, tokens / (steps * batch)))
 
     def _of(self, batch: int) -> _Size:
-        return self._sizes.setdefault(batch.bit_length(), _Size(self._ways))
+        bits = batch.bit_length()
+        if bits not in self._sizes:
+            self._sizes[bits] = _Size(self._ways, max(SHORTEST, TRIAL >> (bits - 1)))
+        return self._sizes[bits]
 
 
 class _Size:
     """What is known for batches of about one size."""
 
-    def __init__(self, ways: Sequence[int]) -> None:
-        self._ways, self._untried = ways, list(ways)
+    def __init__(self, ways: Sequence[int], trial: int) -> None:
+        self._ways, self._trial, self._untried = ways, trial, list(ways)
         self._timings: dict[int, deque[tuple[float, float]]] = {way: deque(maxlen=KEPT) for way in ways}
-        self._best, self._period = -1, PERIOD
+        self._best, self._period, self.way, self.trying = -1, PERIOD, 0, False
         self._next()
 
     def learn(self, way: int, steps: int, timing: tuple[float, float] | None) -> None:
@@ -63,18 +70,16 @@ class _Size:
                 self._next()
 
     def _next(self) -> None:
-        if self._untried:
-            self.way, self.trying = self._untried.pop(0), True
-            self.left = TRIAL if self.way else PLAIN_TRIAL
-            self._timings[self.way].clear()
-        elif self.trying:
-            self._settle()
-        else:
-            self._untried = [way for way in self._ways if way != self.way]
-            self._next()
+        if not self.trying:
+            self._untried = self._untried or [way for way in (self.way - 1, self.way + 1) if way in self._ways]
+        elif not self._untried or self._cost(self.way) > WORSE * min(map(self._cost, self._ways)):
+            return self._settle()
+        self.way, self.trying = self._untried.pop(0), True
+        self.left = self._trial if self.way else SHORTEST
+        self._timings[self.way].clear()
 
     def _settle(self) -> None:
-        self.way, self.trying = min(self._ways, key=self._cost), False
+        self.way, self.trying, self._untried = min(self._ways, key=self._cost), False, []
         self._period = min(2 * self._period, LONGEST_PERIOD) if self.way == self._best else PERIOD
         self._best, self.left = self.way, self._period
 

@@ -22,18 +22,21 @@ async def drive(
     running: set[int] = set()
     try:
         await _carry_out(strategy.begin(), sampler, running)
-        while strategy.outcome is None:
-            assert running, "the strategy waits for a branch, but none is under way"
+        over = False
+        while running:
             heard = await sampler.events()
+            running -= _ended(heard)
             for branch, event in heard:
-                if event.finished is not None:
-                    running.discard(branch)
                 await _carry_out(strategy.hear(branch, event), sampler, running)
             on_events(heard)
-    finally:
-        await _wind_up(strategy, sampler, running, on_events)
+            if not over and strategy.outcome is not None:
+                over = True
+                await sampler.cancel(sorted(running))
+    except BaseException:
+        await _abandon(sampler, running)
+        raise
     outcome = strategy.outcome
-    assert outcome is not None
+    assert outcome is not None, "the strategy waits for a branch, but none is under way"
     return outcome
 
 
@@ -45,13 +48,12 @@ async def _carry_out(orders: Orders, sampler: Sampler, running: set[int]) -> Non
         running.update(branch.number for branch in orders.start)
 
 
-async def _wind_up(strategy: Strategy, sampler: Sampler, running: set[int], on_events: Callable[[Heard], None]) -> None:
-    """Cancel what still runs and hear its ends."""
+async def _abandon(sampler: Sampler, running: set[int]) -> None:
+    """Cancel what runs and wait for its ends, which nobody wants to hear."""
     await sampler.cancel(sorted(running))
     while running:
-        heard = await sampler.events()
-        for branch, event in heard:
-            if event.finished is not None:
-                running.discard(branch)
-            strategy.hear(branch, event)
-        on_events(heard)
+        running -= _ended(await sampler.events())
+
+
+def _ended(heard: Heard) -> set[int]:
+    return {branch for branch, event in heard if event.finished is not None}

@@ -10,6 +10,7 @@ import pytest
 
 from raison.engine.engine import Engine
 from raison.engine.sequence import Event
+from raison.records import Completion
 from raison.think.drive import Heard, drive
 from raison.think.engine_sampler import EngineSampler, Turns
 from raison.think.parse import VOTES, Context, parse_strategy
@@ -152,3 +153,16 @@ def test_others_sequences_keep_their_events() -> None:
     while engine.stats.running:
         events += engine.step()
     assert {event.sequence_id for event in events} == {number}
+
+
+def test_a_reward_that_fails_leaves_nothing_running() -> None:
+    """All samples end in the same step, and each would fail its own way."""
+    engine = make_engine()
+
+    def fail(said: Completion) -> float:
+        raise ZeroDivisionError("reward")
+
+    strategy = parse_strategy({"vote": "best-of-n", "max_samples": 6, "width": 6}, Context(30, score=fail))
+    with pytest.raises(ZeroDivisionError):
+        asyncio.run(drive(strategy, EngineSampler(engine, prompt(9, 0), params(1, max_tokens=12, thinking_budget=2))))
+    assert at_rest(engine)

@@ -17,8 +17,6 @@ from raison.engine.slots import Ints, Slots
 
 PATIENCE = 0.002
 """Seconds after which a call begins no other turn."""
-
-
 COLUMNS = (
     "tokens logprobs pages prompt_length budget answer_limit max_tokens length computed drafts unfed closed_at "
     "temperature key first_token forced endless"
