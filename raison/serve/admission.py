@@ -50,6 +50,7 @@ class Line:
 
     priority: int
     waiting: deque[Place] = field(default_factory=deque)
+    tokens: int = 0
     deficit: int = 0
 
 
@@ -64,6 +65,12 @@ class Admission:
         self._turns: deque[str] = deque()
         self._seconds = 1.0
         """How long a request runs, on average of late."""
+
+    def check(self, caller: Caller) -> None:
+        """Raises Limited where `enter` would turn away a request of one token: costs nothing, so ask it first."""
+        line = self._lines.get(caller.key)
+        if self.waiting >= self._most_requests and line is not None and line is self._longest():
+            raise self._full()
 
     async def enter(self, caller: Caller, branches: int, tokens: int) -> Place:
         """Wait for a turn. What is larger than all there is counts as all there is. Raises Limited when full."""
@@ -102,6 +109,7 @@ class Admission:
             self._lines[key] = Line(place.caller.priority)
             self._turns.append(key)
         self._lines[key].waiting.append(place)
+        self._lines[key].tokens += place.tokens
         self.waiting += 1
         self.waiting_tokens += place.tokens
 
@@ -139,13 +147,19 @@ class Admission:
     def _shed(self) -> None:
         """Turn the newest of the longest lines away until the rest fits."""
         while self.waiting > self._most_requests or self.waiting_tokens > self._most_tokens:
-            key = max(self._lines, key=lambda key: sum(place.tokens for place in self._lines[key].waiting))
-            place = self._lines[key].waiting[-1]
-            wait = self.retry_after
-            self._take(key, place)
-            why = f"{self.waiting} requests are waiting and no more may; try again in {wait:.0f} s"
+            place = self._longest().waiting[-1]
+            self._take(place.caller.key, place)
             if not place.turn.done():
-                place.turn.set_exception(Limited(why, "rate_limit_error", "queue_full", wait))
+                place.turn.set_exception(self._full())
+
+    def _longest(self) -> Line:
+        """The line that holds most tokens."""
+        return max(self._lines.values(), key=lambda line: line.tokens)
+
+    def _full(self) -> Limited:
+        wait = self.retry_after
+        why = f"{self.waiting} requests are waiting and no more may; try again in {wait:.0f} s"
+        return Limited(why, "rate_limit_error", "queue_full", wait)
 
     def _withdraw(self, place: Place) -> None:
         """Whoever waited has gone, or was turned away."""
@@ -158,6 +172,7 @@ class Admission:
     def _take(self, key: str, place: Place) -> None:
         line = self._lines[key]
         line.waiting.remove(place)
+        line.tokens -= place.tokens
         self.waiting -= 1
         self.waiting_tokens -= place.tokens
         if not line.waiting:  # an idle key saves nothing

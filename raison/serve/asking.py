@@ -12,7 +12,7 @@ import json
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from raison.engine.grammar import Grammar
 from raison.engine.sequence import SEED_LIMIT, SamplingParams
@@ -56,6 +56,13 @@ class Order:
         return sum(map(len, self.prompts)) + self.branches * self.params.max_tokens
 
 
+class Reach(NamedTuple):
+    """What a model can hold: tokens of prompt and answer together, and ids."""
+
+    context: int
+    vocabulary: int
+
+
 def most_branches(strategy: Mapping[str, Any]) -> int:
     """Samples that a strategy may have under way at once, as far as its fields tell (think/parse.py reads them)."""
     named = [strategy.get(name) for name in ("max_samples", "paths")]
@@ -73,24 +80,46 @@ def room(prompt: int, context: int) -> int:
 
 
 def sampling(
-    request: Sampling, prompt: int, context: int, limits: ServeSettings, *, most: int | None,
-    budget: int | None, thinks: bool, grammar: Grammar | None = None, top: int | None = None,
+    request: Sampling, prompt: int, reach: Reach, limits: ServeSettings, *, most: int | None, budget: int | None,
+    thinks: bool, least: int = 0, grammar: Grammar | None = None, top: int | None = None,
 ) -> SamplingParams:  # fmt: skip
-    """Parameters for one prompt of so many tokens; `most` and `budget` are the request's limits, None = none."""
-    space = room(prompt, context)
+    """Parameters for one prompt of so many tokens.
+
+    `most`, `budget` and `least` are the request's limits of all tokens, and of thinking; None = none.
+    """
+    space = room(prompt, reach.context)
     most = space if most is None else min(most, space)
+    thinking = thinking_limit(most, budget) if thinks else None
     return SamplingParams(
         temperature=1.0 if request.temperature is None else request.temperature,
         top_k=max(request.top_k or 0, 0),
         top_p=1.0 if request.top_p is None else request.top_p,
         min_p=request.min_p or 0.0,
         max_tokens=most,
-        thinking_budget=thinking_limit(most, budget) if thinks else None,
+        thinking_budget=thinking,
+        min_thinking=min(least, thinking) if thinking is not None else 0,
         answer_tokens=most,
         stop=stops(request.stop, limits),
         seed=secrets.randbelow(SEED_LIMIT) if request.seed is None else request.seed % SEED_LIMIT,
         grammar=grammar,
+        logit_bias=biases(request.logit_bias, reach.vocabulary, limits),
+        min_tokens=min(request.min_tokens or 0, most),
+        ignore_eos=bool(request.ignore_eos),
+        top_logprobs=top or 0,
     )
+
+
+def biases(given: Mapping[str, float] | None, vocabulary: int, limits: ServeSettings) -> tuple[tuple[int, float], ...]:
+    """Raises Mistake for what is no token's id, and for too many."""
+    given = given or {}
+    if len(given) > limits.max_biases:
+        raise Mistake(f"logit_bias has {len(given)} tokens; at most {limits.max_biases} are taken", "logit_bias")
+    for token in given:
+        if not (token.isdecimal() and token.isascii() and len(token) < 10 and int(token) < vocabulary):
+            raise Mistake(
+                f'logit_bias names "{token:.20}", which is no id of this vocabulary of {vocabulary}', "logit_bias"
+            )
+    return tuple((int(token), bias) for token, bias in given.items())
 
 
 def thinking_limit(most: int, budget: int | None) -> int:

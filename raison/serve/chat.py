@@ -50,8 +50,8 @@ def order_of(body: ChatRequest, service: Service, endpoint: str = ENDPOINT) -> O
         variables=body.chat_template_kwargs,
     )  # fmt: skip
     params = sampling(
-        body, len(ids), context, settings, most=body.max_completion_tokens or body.max_tokens, budget=budget,
-        thinks=thinks(tokenizer, ids),
+        body, len(ids), service.reach, settings, most=body.max_completion_tokens or body.max_tokens, budget=budget,
+        thinks=thinks(tokenizer, ids), least=body.min_thinking_tokens or 0, top=body.top_logprobs,
         grammar=required(body, tokenizer, settings) or grammar_of(body.response_format, settings),
     )  # fmt: skip
     return Order(endpoint, service.model, (tuple(ids),), params, n, bool(body.logprobs), body.strategy)

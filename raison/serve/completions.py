@@ -55,7 +55,7 @@ def order_of(body: CompletionRequest, service: Service) -> Order:
         raise Mistake(f"{len(prompts)} prompts of {n} samples; at most {settings.max_choices} in all", "prompt")
     budgets = (body.thinking_token_budget, body.thinking_budget_tokens)
     params = sampling(
-        body, max(map(len, prompts)), service.context, settings, most=body.max_tokens or DEFAULT_TOKENS,
+        body, max(map(len, prompts)), service.reach, settings, most=body.max_tokens or DEFAULT_TOKENS,
         budget=min((budget for budget in budgets if budget is not None), default=None),
         thinks=any(thinks(tokenizer, prompt) for prompt in prompts), top=body.logprobs,
     )  # fmt: skip

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from raison.serve.access import Caller, sole_authorization
 from raison.serve.mistake import Mistake
+from raison.serve.page.page import is_page
 from raison.serve.refusal import Denied, Refused
 from raison.serve.refused import respond
 from raison.serve.service import Service
@@ -26,7 +27,7 @@ LOOPBACK = frozenset(("127.0.0.1", "localhost", "::1"))
 
 def is_open(path: str, method: str) -> bool:
     """What needs no key."""
-    return method in ("GET", "HEAD") and (path in ("/health", "/") or path.startswith("/assets/"))
+    return method in ("GET", "HEAD") and (path == "/health" or is_page(path))
 
 
 class Gate:

@@ -16,10 +16,11 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 
 from raison import __version__
-from raison.serve import chat, completions, refused, responses
+from raison.serve import chat, completions, refused, responses, runs
 from raison.serve.gate import Gate
 from raison.serve.loop import State
 from raison.serve.mistake import Mistake
+from raison.serve.page import page
 from raison.serve.refused import REFUSALS, plain_body
 from raison.serve.service import Service
 
@@ -43,10 +44,13 @@ def create_app(service: Service) -> FastAPI:
         openapi_url="/openapi.json",
     )  # fmt: skip
     app.state.service = service
+    app.state.runs = runs.Runs(service.settings.runs)
     refused.install(app)
     app.include_router(chat.router)
     app.include_router(completions.router)
     app.include_router(responses.router)
+    app.include_router(runs.router)
+    page.mount(app)
     _small_routes(app, service)
     app.add_middleware(Gate, service=service)
     return app

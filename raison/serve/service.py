@@ -17,6 +17,7 @@ from raison import __version__
 from raison.reasoner import Reasoner
 from raison.serve.access import Access, Caller, Used
 from raison.serve.admission import Admission, Room
+from raison.serve.asking import Reach
 from raison.serve.conversation import chat_ids, thinks
 from raison.serve.loop import EngineLoop, State
 from raison.serve.metrics import Metrics
@@ -24,6 +25,7 @@ from raison.serve.mistake import unavailable, unknown_model
 from raison.serve.protocol import Message
 from raison.serve.refusal import Refused
 from raison.serve.settings import ServeSettings
+from raison.serve.trained import trained_for
 from raison.think.effort import budgets_of
 
 P = ParamSpec("P")
@@ -90,8 +92,13 @@ class Service:
         if self.engine.reasoner is None:
             return about
         provenance, context = self.reasoner.provenance, self.context
-        efforts = budgets_of(provenance, context)
-        return {**about, "raison": {"context": context, "efforts": efforts, "thinks": self.thinks, "price": self.price}}
+        more = {"context": context, "efforts": budgets_of(provenance, context), "thinks": self.thinks}
+        return {**about, "raison": {**more, "price": self.price, **self.trained}}
+
+    @cached_property
+    def trained(self) -> dict[str, Any]:
+        """The model's task, and problems to try."""
+        return trained_for(self.reasoner.provenance)
 
     @property
     def price(self) -> dict[str, float | None] | None:
@@ -135,13 +142,18 @@ class Service:
         """Tokens of prompt and answer together."""
         return min(self.reasoner.spec.max_position_embeddings, self.reasoner.settings.cache_tokens)
 
+    @property
+    def reach(self) -> Reach:
+        return Reach(self.context, self.reasoner.spec.vocab_size)
+
     def check(self, caller: Caller, model: str | None) -> Reasoner:
-        """The model, if the caller may use it now. Raises Refused: 403, 404, 503."""
+        """The model, if the caller may use it now. Raises Refused: 403, 404, 429, 503."""
         if self.draining:
             raise unavailable("the server is shutting down", "draining")
         caller.check_model(model or self.model)
         if model not in (None, "", self.model):
             raise unknown_model(str(model), self.model)
+        self.admission.check(caller)
         return self.reasoner
 
     async def book(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:

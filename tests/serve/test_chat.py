@@ -158,6 +158,45 @@ def test_half_a_surrogate_pair_is_a_mistake(message: str, served: Served) -> Non
     assert reply.status_code == 400, reply.text
 
 
+def test_logprobs_of_thinking_and_answer(served: Served) -> None:
+    fields: dict[str, Any] = {"seed": 1, "max_tokens": 40, "logprobs": True, "top_logprobs": 3, "temperature": 0}
+    choice = served.ask(**fields)["choices"][0]
+    found = choice["logprobs"]
+    usage = served.ask(**fields)["usage"]["completion_tokens_details"]
+    assert len(found["reasoning_content"]) == usage["reasoning_tokens"]
+    for name in ("content", "reasoning_content"):
+        raw = b"".join(bytes(one["bytes"]) for one in found[name])
+        assert raw.decode("utf-8", "replace") == (choice["message"][name] or "")
+        for one in found[name]:
+            assert one["top_logprobs"][0]["logprob"] == pytest.approx(one["logprob"]), "the likeliest was taken"
+            assert len(one["top_logprobs"]) == 3
+    events = served.events(**fields)
+    streamed = [one for e in events for c in e["choices"] for one in (c["logprobs"] or {}).get("content", [])]
+    assert streamed == found["content"]
+
+
+def test_a_bias_forbids_and_forces(served: Served) -> None:
+    tokenizer = served.service.reasoner.tokenizer
+    seven = tokenizer.encode("7")[0]
+    forced = served.ask(max_tokens=30, reasoning_effort="none", logit_bias={str(seven): 100}, return_token_ids=True)
+    assert set(forced["choices"][0]["token_ids"][1:]) == {seven}
+    for bias in ({"x": 1}, {"-1": 1}, {"99999999": 1}, {str(seven): 101}):
+        assert served.ask(logit_bias=bias, expect=400)["error"]["param"].startswith("logit_bias")
+
+
+def test_ends_can_be_ignored_and_thinking_have_a_least(served: Served) -> None:
+    stop = str(served.service.reasoner.tokenizer.eos)
+    likely = {"logit_bias": {stop: 50}, "max_tokens": 40, "seed": 1}
+    assert served.ask(**likely)["usage"]["completion_tokens"] < 10
+    assert served.ask(**likely, ignore_eos=True)["usage"]["completion_tokens"] == 40
+    assert served.ask(**likely, min_tokens=15)["usage"]["completion_tokens"] >= 15
+    close = str(served.service.reasoner.tokenizer.think_close)
+    early: dict[str, Any] = {"logit_bias": {close: 50}, "max_tokens": 100, "seed": 1}
+    for least in (0, 9):
+        usage = served.ask(**early, min_thinking_tokens=least)["usage"]
+        assert usage["completion_tokens_details"]["reasoning_tokens"] == least
+
+
 def test_another_models_name_is_404(served: Served) -> None:
     error = served.ask(model="gpt-5", expect=404)["error"]
     assert error["code"] == "model_not_found"

@@ -15,32 +15,11 @@ from raison.serve.protocol import ChatRequest, CompletionRequest
 from raison.serve.responses import ResponsesRequest
 from tests.serve.serving import CHAT, Served
 
-WORDS = st.sampled_from(
-    [
-        "user",
-        "assistant",
-        "system",
-        "tool",
-        "text",
-        "function",
-        "json_object",
-        "json_schema",
-        "none",
-        "required",
-        "auto",
-        "enabled",
-        "x",
-        "<think>",
-        "</think>",
-        "small",
-        "message",
-        "reasoning",
-        "function_call",
-        "�",
-        "\x00",
-        "",
-    ]
+VOCABULARY = (
+    "user assistant system tool text function json_object json_schema none required auto enabled x <think> </think> "
+    "small message reasoning function_call"
 )
+WORDS = st.sampled_from([*VOCABULARY.split(), "\ud800", "\x00", ""])
 NUMBERS = st.one_of(st.integers(-2, 40), st.sampled_from([10**30, -(10**30), 0.5, 1e308, float("nan"), float("inf")]))
 FIELDS = {*ChatRequest.model_fields, *CompletionRequest.model_fields, *ResponsesRequest.model_fields}
 INNER = "role content type schema json_schema name function parameters vote max_samples prefix"
