@@ -39,7 +39,7 @@ class Endpoint:
             raise UserError("asking an endpoint needs the package openai: pip install 'raison[endpoint]'") from None
         self._section, self._errors = section, openai
         self._client = openai.OpenAI(
-            base_url=section.url, api_key=_key(section), max_retries=section.retries, timeout=section.timeout_seconds
+            base_url=section.url, api_key=key_of(section), max_retries=section.retries, timeout=section.timeout_seconds
         )
 
     def ask(self, question: str, *, temperature: float, max_tokens: int, seed: int) -> Reply:
@@ -64,7 +64,8 @@ class Endpoint:
         return _reply(found, where)
 
 
-def _key(section: EndpointSection) -> str:
+def key_of(section: EndpointSection) -> str:
+    """What the section's variable holds. Raises UserError where it should hold one and does not."""
     if not section.key_env:
         return "none"  # the client wants some text even where the server wants no key
     key = os.environ.get(section.key_env)

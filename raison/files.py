@@ -1,17 +1,27 @@
-"""Writing files, and small folders of files, so that a reader never sees half of one.
+"""Writing files, and small folders of files, so that a reader never sees half of one; folders that one process holds.
 
 A folder is written as a hidden sibling, forced to disk and renamed; a reader finds the old folder or the new one, also
-after a crash between the two renames (`standing`). Not covered: numbered checkpoints (train/checkpoint.py), appending
-(metrics.py), two processes that replace one folder at once.
+after a crash between the two renames (`standing`). A folder is held by a lock of the system's, which ends with the
+process however that ends; it is seen from the same machine only. Not covered: numbered checkpoints
+(train/checkpoint.py), appending (metrics.py), two processes that replace one folder at once.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+
+from raison.errors import UserError
+
+HELD = ".held"
+HELD_RETRIES, HELD_PAUSE = 10, 0.1
+"""Whoever asks `is_held` holds the lock himself for a moment."""
 
 
 def write_atomic(path: Path, data: bytes) -> None:
@@ -122,3 +132,30 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+@contextmanager
+def holding(folder: Path) -> Iterator[None]:
+    """Hold `folder` for this process until the block ends. Raises UserError when another process has it."""
+    with (folder / HELD).open("a") as file:
+        for _ in range(HELD_RETRIES):
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                time.sleep(HELD_PAUSE)
+        else:
+            raise UserError(f"another process is at work in {folder}; wait for it, or end it first")
+        yield
+
+
+def is_held(folder: Path) -> bool:
+    """Whether a living process holds `folder`."""
+    try:
+        with (folder / HELD).open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # never held, or not ours to look at
+        return False
+    return False

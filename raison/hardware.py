@@ -206,6 +206,31 @@ def _memory_bytes() -> int:
         return 0
 
 
+def resident_bytes() -> int:
+    """Bytes of this process that are in memory now; the most there ever were where the system tells only that."""
+    return _status("VmRSS") or _most_ever()
+
+
+def peak_bytes() -> int:
+    """The most bytes of this process that were in memory at once."""
+    return _status("VmHWM") or _most_ever()
+
+
+def _status(name: str) -> int:
+    """A figure of /proc/self/status in bytes; 0 where there is none."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:")), 0)
+
+
+def _most_ever() -> int:
+    """By getrusage, which on Linux counts what the process was before exec, too."""
+    unit = 1 if platform.system() == "Darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
 def available_memory() -> int:
     """Bytes that this process may still take: the least of what is free, its own limits and its control group's."""
     limits = [_meminfo("MemAvailable"), _cgroup_room()]

@@ -3,13 +3,16 @@
     reasoner = raison.load("runs/countdown/model")      # or a Hugging Face folder, a .gguf file, "smollm2"
     best = reasoner.generate("Make 46 from 3, 7, 25", budget=256, n=4)[0]
     print(best.thinking, best.answer)
+    outcome = reasoner.think("Make 46 from 3, 7, 25", "auto")           # samples until more would not be worth it
+    print(outcome.completion.answer, outcome.tokens)
 
-Everything goes through one Engine, made on first use. Not covered: several prompts at once, votes and search (use
+Everything goes through one Engine, made on first use. Not covered: several prompts at once (use
 `.engine` and think/), use from several threads at a time, training.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -35,10 +38,18 @@ from raison.model.transformer import Transformer
 from raison.records import Completion
 from raison.text.chat import Turn, prompt_ids
 from raison.text.tokenizer import Tokenizer
+from raison.think.drive import drive
+from raison.think.effort import budget_of
+from raison.think.engine_sampler import EngineSampler
+from raison.think.equivalence import Equivalence, SameForm
+from raison.think.judged import Score
+from raison.think.parse import Context, parse_strategy
+from raison.think.strategy import Outcome
 from raison.weights import source
 
 SHIPPED = Path(__file__).parent / "models" / "countdown-r1"
-ROUTER = ".mlp.gate.weight"
+EXACT = (".mlp.gate.weight", ".self_attn.kv_b_proj.weight")
+"""Routers, exact in every file, and what native code folds into queries and values in fp32 whatever its width."""
 MARKS = 2
 """Tokens beside thinking and answer: `</think>` and the end of the sequence."""
 THINKERS_ANSWER, PLAIN_ANSWER = 64, 512
@@ -95,12 +106,9 @@ def load(
 
 
 def stored_width(tensors: Mapping[str, PackedMatrix]) -> Precision:
-    """q4 or q8 where all matrices of the layers are blocks of that width and native code reads them, else fp32.
-
-    Routers stay exact in every file.
-    """
+    """q4 or q8 where the layers' matrices but EXACT are blocks of that width and native code reads them, else fp32."""
     matrices = {name: x for name, x in tensors.items() if ".layers." in name and len(x.shape) == 2}
-    widths = {known_width(tensor) for name, tensor in matrices.items() if not name.endswith(ROUTER)}
+    widths = {known_width(tensor) for name, tensor in matrices.items() if not name.endswith(EXACT)}
     return widths.pop() if len(widths) == 1 and library().handle is not None else "fp32"
 
 
@@ -179,7 +187,7 @@ class Reasoner:
         ids = prompt_ids(self.tokenizer, prompt, history)
         params = SamplingParams(
             temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, stop=_strings(stop), seed=seed,
-            grammar=_grammar(schema, regex), **self._limits(ids, budget, answer_tokens),
+            grammar=_grammar(schema, regex), **self.limits(ids, budget, answer_tokens),
         )  # fmt: skip
         return self.engine.generate([ids], params, n)[0]
 
@@ -203,9 +211,36 @@ class Reasoner:
         ids = prompt_ids(self.tokenizer, prompt, history)
         params = SamplingParams(
             temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, stop=_strings(stop), seed=seed,
-            grammar=_grammar(schema, regex), **self._limits(ids, budget, answer_tokens),
+            grammar=_grammar(schema, regex), **self.limits(ids, budget, answer_tokens),
         )  # fmt: skip
         return self.engine.stream(ids, params)
+
+    def think(
+        self,
+        prompt: str,
+        strategy: Mapping[str, Any] | str = "auto",
+        *,
+        budget: int | None = 512,
+        seed: int = 0,
+        temperature: float = 1.0,
+        score: Score | None = None,
+        same: Equivalence | None = None,
+        history: Sequence[Turn] = (),
+    ) -> Outcome:
+        """Answer by several samples: a name of think/parse.py's VOTES, or a mapping with its settings.
+
+        Args:
+            score: a reward function of a finished sample, 0 or more, which best-of-n and weighted ask for.
+            same: when two answers are one (None: by value, think/equivalence.py).
+
+        The outcome has the chosen completion, the tally, what stopped it, and every branch with its tokens. Raises
+        UserError when a value makes no sense. Inside an event loop use think.drive.
+        """
+        ids = prompt_ids(self.tokenizer, prompt, history)
+        params = SamplingParams(temperature=temperature, seed=seed, **self.limits(ids, budget))
+        context = Context(params.max_tokens, score=score, same=same or SameForm())
+        wish = {"vote": strategy} if isinstance(strategy, str) else strategy
+        return asyncio.run(drive(parse_strategy(wish, context), EngineSampler(self.engine, ids, params)))
 
     @torch.no_grad()
     def logits(self, token_ids: Sequence[int]) -> Tensor:
@@ -217,16 +252,24 @@ class Reasoner:
             raise UserError(f"token ids must be from 0 to {vocabulary - 1}; encode text with .tokenizer")
         return self.model.score(token_ids)
 
-    def _limits(self, prompt: Sequence[int], budget: int | None, answer: int | None) -> Limits:
-        """What leaves room for prompt, thinking and answer in the context."""
+    @property
+    def context(self) -> int:
+        """Tokens of prompt and completion that the engine holds at most."""
+        return min(self.spec.max_position_embeddings, self.settings.cache_tokens)
+
+    def budget_of(self, effort: str) -> int | None:
+        """Thinking tokens of an effort level (think/effort.py), as measured for this model where it was."""
+        return budget_of(effort, self.provenance, self.context)
+
+    def limits(self, prompt: Sequence[int], budget: int | None, answer: int | None = None) -> Limits:
+        """What leaves room for prompt, thinking and answer in the context, as SamplingParams' fields."""
         thinks = self.tokenizer.think_close is not None
         answer = answer if answer is not None else THINKERS_ANSWER if thinks else PLAIN_ANSWER
-        context = min(self.spec.max_position_embeddings, self.settings.cache_tokens)
-        room = context - len(prompt) - MARKS - (answer if thinks else 1)
+        room = self.context - len(prompt) - MARKS - (answer if thinks else 1)
         if room < 0:
             raise UserError(
-                f"the prompt has {len(prompt)} tokens and the answer may have {answer}, but the context is {context}; "
-                "shorten the prompt or lower answer_tokens"
+                f"the prompt has {len(prompt)} tokens and the answer may have {answer}, but the context is "
+                f"{self.context}; shorten the prompt or lower answer_tokens"
             )
         if not thinks:
             return Limits(thinking_budget=None, answer_tokens=answer, max_tokens=min(answer, room + 1))

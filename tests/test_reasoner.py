@@ -121,6 +121,17 @@ def test_a_prompt_that_leaves_no_room(reasoner: Reasoner) -> None:
         reasoner.generate(PROMPT, budget=-1)
 
 
+def test_think_draws_the_samples_that_generate_draws(reasoner: Reasoner) -> None:
+    several = reasoner.generate(PROMPT, budget=6, n=3, seed=2)
+    outcome = reasoner.think(PROMPT, {"vote": "self-consistency", "max_samples": 3}, budget=6, seed=2)
+    assert [branch.answer for branch in outcome.branches] == [completion.answer for completion in several]
+    assert outcome.tokens == sum(len(completion.token_ids) for completion in several)
+    best = reasoner.think(PROMPT, "best-of-n", budget=6, seed=2, score=lambda said: float(said.seed == several[1].seed))
+    assert best.chosen == 1 and len(best.branches) == 16
+    with pytest.raises(UserError, match="did you mean"):
+        reasoner.think(PROMPT, "autto")
+
+
 def test_stream_is_generate_in_pieces(reasoner: Reasoner) -> None:
     (whole,) = reasoner.generate(PROMPT, budget=9, answer_tokens=5, seed=3)
     events = list(reasoner.stream(PROMPT, budget=9, answer_tokens=5, seed=3))

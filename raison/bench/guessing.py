@@ -8,27 +8,21 @@ covered: other people's engines (engine_speed.py).
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 from typing import Any
 
+from raison.bench.note import Note, unheard
+from raison.bench.questions import questions_for
 from raison.engine.backend import native_width
 from raison.engine.engine import Engine, EngineSettings, Speculation
 from raison.engine.sequence import SamplingParams
 from raison.errors import UserError
 from raison.reasoner import Reasoner
-from raison.tasks.catalog import load_task
 from raison.text.chat import prompt_ids
-from raison.think.measure import held_out_problems, usual_level
 
-QUESTIONS = (
-    "What is the capital of France?", "Write the numbers from one to ten.", "Why is the sky blue?",
-    "Name three fruits and say what colour each has.", "How do I boil an egg?", "What is 12 times 12?",
-    "Tell me a short story about a fox.", "Repeat after me: the rain in Spain stays mainly in the plain.",
-)  # fmt: skip
 ANSWER = 128
-Note = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +45,14 @@ class Work:
     temperature: float
 
 
-def bench_guesses(
-    reasoner: Reasoner, work: Work, depths: Sequence[int], note: Note = lambda text: None
-) -> dict[str, Any]:
+def bench_guesses(reasoner: Reasoner, work: Work, depths: Sequence[int], note: Note = unheard) -> dict[str, Any]:
     """Figures by way: `rates` in tokens/s, `tokens_a_step`, `right` as a share of guesses, `gains` over none."""
     if native_width(reasoner.model, reasoner.settings) is None:
         raise UserError("guesses are measured in native code alone; raison doctor says why this model has none")
     sources: tuple[Speculation, ...] = ("mtp", "lookup") if reasoner.spec.num_nextn_predict_layers else ("lookup",)
     ways = [Way("none", 1), *(Way(s, d) for s in sources for d in depths), Way("auto", max(depths))]
     engines = {way: _engine(reasoner, way, work.streams) for way in ways}
-    prompts = [prompt_ids(reasoner.tokenizer, text) for text in _problems(reasoner, work.problems)]
+    prompts = [prompt_ids(reasoner.tokenizer, text) for text in questions_for(reasoner, work.problems)]
     tokens, seconds = _race(engines, prompts, work, note)
     stats = {way.name: engine.stats for way, engine in engines.items()}
     return {
@@ -113,12 +105,3 @@ def _answers(engine: Engine, prompts: Sequence[Sequence[int]], work: Work, turn:
         ]
         found += [group[0].token_ids for group in engine.generate(some, asked)]
     return found
-
-
-def _problems(reasoner: Reasoner, count: int) -> list[str]:
-    name = reasoner.provenance.get("task")
-    if not isinstance(name, str):
-        return [QUESTIONS[i % len(QUESTIONS)] for i in range(count)]
-    task = load_task(name, held_out=True)
-    level = usual_level(task, reasoner.provenance)
-    return [problem.prompt for problem in held_out_problems(task, level, count, seed=0)]

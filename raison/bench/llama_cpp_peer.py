@@ -1,7 +1,8 @@
 """llama.cpp through llama-cpp-python's C interface, a rival of `raison bench engine`: parallel sequences of one batch.
 
 Each sequence has its own sampler (temperature, then a draw from the whole distribution). A shared prompt is computed
-once and copied to the other sequences. Not covered: its server, speculation.
+once and copied to the other sequences; others are computed together, as many tokens at a time as a batch holds. Not
+covered: its server, speculation.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from raison.bench.rival import Timed, is_shared
 
 _SILENT: Any = llama_cpp.llama_log_callback(lambda level, text, data: None)
 """Kept alive by the module, as long as llama.cpp may call it."""
+BATCH, PHYSICAL = 2048, 512
+"""Tokens that are handed over at once, and of these computed at once."""
+MARGIN = 16
 QUANTS = {"Q4_0": 2, "Q4_1": 3, "Q8_0": 7}
 """llama_ftype of whole files."""
 
@@ -44,13 +48,13 @@ class LlamaCpp:
         llama_cpp.llama_log_set(_SILENT, None)
         self._model = llama_cpp.llama_model_load_from_file(str(path).encode(), llama_cpp.llama_model_default_params())
         settings = llama_cpp.llama_context_default_params()
-        settings.n_ctx, settings.n_batch, settings.n_ubatch = context * streams, 2048, 512
+        settings.n_ctx, settings.n_batch, settings.n_ubatch = (context + MARGIN) * streams, BATCH, PHYSICAL
         settings.n_seq_max, settings.n_threads, settings.n_threads_batch = streams, threads, threads
         if hasattr(settings, "kv_unified"):
             settings.kv_unified = True  # what lets sequences share a prompt's cells
         self._context = llama_cpp.llama_init_from_model(self._model, settings)
         self._memory = llama_cpp.llama_get_memory(self._context)
-        self._batch = llama_cpp.llama_batch_init(2048, 0, streams)
+        self._batch = llama_cpp.llama_batch_init(BATCH, 0, streams)
 
     def close(self) -> None:
         llama_cpp.llama_batch_free(self._batch)
@@ -62,15 +66,7 @@ class LlamaCpp:
         llama_cpp.llama_memory_clear(self._memory, True)
         samplers = [self._sampler(temperature, i) for i in range(len(prompts))]
         start = time.perf_counter()
-        shared = is_shared(prompts)
-        last = self._prefill(prompts[:1] if shared else prompts)
-        first = [llama_cpp.llama_sampler_sample(samplers[0], self._context, last[0])] if shared else [
-            llama_cpp.llama_sampler_sample(s, self._context, at) for s, at in zip(samplers, last, strict=True)
-        ]  # fmt: skip
-        if shared:
-            for i in range(1, len(prompts)):
-                llama_cpp.llama_memory_seq_cp(self._memory, 0, i, -1, -1)
-                first.append(llama_cpp.llama_sampler_sample(samplers[i], self._context, last[0]))
+        first = self._shared(prompts[0], samplers) if is_shared(prompts) else self._prefill(prompts, samplers)
         first_seconds = time.perf_counter() - start
         self._decode(first, [len(prompt) for prompt in prompts], samplers, tokens - 1)
         seconds = time.perf_counter() - start
@@ -91,11 +87,24 @@ class LlamaCpp:
         llama_cpp.llama_sampler_chain_add(chain, llama_cpp.llama_sampler_init_dist(seed))
         return chain
 
-    def _prefill(self, prompts: Sequence[Sequence[int]]) -> list[int]:
-        """Every prompt into its own sequence, in one batch where it fits; where each one's logits stand."""
+    def _shared(self, prompt: Sequence[int], samplers: Sequence[Any]) -> list[int]:
+        """One prompt for all sequences; the first token of each."""
+        first = self._prefill([prompt], samplers[:1])
+        last = (len(prompt) - 1) % BATCH
+        for i, sampler in enumerate(samplers[1:], start=1):
+            llama_cpp.llama_memory_seq_cp(self._memory, 0, i, -1, -1)
+            first.append(llama_cpp.llama_sampler_sample(sampler, self._context, last))
+        return first
+
+    def _prefill(self, prompts: Sequence[Sequence[int]], samplers: Sequence[Any]) -> list[int]:
+        """Every prompt into its own sequence; the first token of each, in their order."""
         rows = [(i, place, token, place + 1 == len(p)) for i, p in enumerate(prompts) for place, token in enumerate(p)]
-        assert len(rows) <= 2048, "the prompts together are longer than a batch"
-        return self._run(rows)
+        first = []
+        for start in range(0, len(rows), BATCH):
+            some = rows[start : start + BATCH]
+            for at in self._run(some):
+                first.append(llama_cpp.llama_sampler_sample(samplers[some[at][0]], self._context, at))
+        return first
 
     def _decode(self, tokens: list[int], places: list[int], samplers: Sequence[Any], steps: int) -> None:
         for _ in range(steps):

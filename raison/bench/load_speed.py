@@ -10,11 +10,11 @@ from __future__ import annotations
 import importlib.util
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from raison.bench.note import Note, unheard
 from raison.errors import UserError
 from raison.weights import source
 
@@ -41,9 +41,7 @@ print(time.perf_counter() - start)
 """
 
 
-def bench_load(
-    model: str, rounds: int, against: str | None, threads: int, note: Callable[[str], None] = lambda text: None
-) -> dict[str, Any]:
+def bench_load(model: str, rounds: int, against: str | None, threads: int, note: Note = unheard) -> dict[str, Any]:
     """Seconds to the first token, medians over `rounds`, and theirs over ours where there is a rival."""
     path = source.locate(model)
     scripts = {"raison": OURS}

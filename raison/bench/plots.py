@@ -66,7 +66,7 @@ def grpo_curves(steps: Sequence[Mapping[str, Any]], control: Sequence[Mapping[st
             if place > 3:
                 axes.set_xlabel("step")
 
-    return _svg(draw, 9.0, 4.6, "training curves of the GRPO stage")
+    return svg(draw, 9.0, 4.6, "training curves of the GRPO stage")
 
 
 def loss_curves(stages: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
@@ -81,7 +81,7 @@ def loss_curves(stages: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
             if place == 1:
                 axes.set_ylabel("loss, nats per token")
 
-    return _svg(draw, 9.0, 2.4, "loss of the supervised stages")
+    return svg(draw, 9.0, 2.4, "loss of the supervised stages")
 
 
 def budget_curve(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -96,7 +96,7 @@ def budget_curve(rows: Sequence[Mapping[str, Any]]) -> str:
             axes.axhline(at_once, color=CONTROL, linestyle="--", linewidth=1)
         axes.set_xlabel("thinking budget, tokens")
 
-    return _svg(draw, 4.4, 3.0, "accuracy over thinking budget")
+    return svg(draw, 4.4, 3.0, "accuracy over thinking budget")
 
 
 def vote_curve(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -107,7 +107,7 @@ def vote_curve(rows: Sequence[Mapping[str, Any]]) -> str:
         _points(axes, [str(row["votes"]) for row in rows], [row["best_of"] for row in rows], "best of n, checked")
         axes.set_xlabel("samples")
 
-    return _svg(draw, 4.4, 3.0, "accuracy over samples")
+    return svg(draw, 4.4, 3.0, "accuracy over samples")
 
 
 def _curve(axes: Axes, steps: Sequence[Mapping[str, Any]], key: str, colour: str, line: str, label: str) -> None:
@@ -135,13 +135,13 @@ def _points(axes: Axes, labels: Sequence[str], estimates: Sequence[Mapping[str, 
     axes.set_ylabel(name)
 
 
-def _svg(draw: Callable[[Figure], None], width: float, height: float, label: str) -> str:
+def svg(draw: Callable[[Figure], None], width: float, height: float, label: str) -> str:
     """What `draw` puts on a figure of that size in inches, as an `<svg>` element described by `label`."""
     try:
         import matplotlib  # optional: the extra `report`, and slow to import
         from matplotlib.figure import Figure
     except ImportError:
-        raise UserError("plots need matplotlib: pip install 'raison[report]', then raison report RUN_FOLDER") from None
+        raise UserError("plots need matplotlib: pip install 'raison[report]'") from None
     with matplotlib.rc_context({**STYLE, "svg.hashsalt": label}):
         figure = Figure(figsize=(width, height), layout="constrained")
         draw(figure)

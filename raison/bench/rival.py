@@ -19,7 +19,7 @@ from raison.errors import UserError
 
 @dataclass(frozen=True, slots=True)
 class Timed:
-    """One run: tokens that were written, seconds from the prompts to the last, and to the first."""
+    """One run: tokens that were written, seconds from the prompts to the last, and to the first (NaN: not told)."""
 
     tokens: int
     seconds: float
@@ -69,7 +69,7 @@ class Transformers:
                 temperature=temperature or None, top_k=0, pad_token_id=0,
             )  # fmt: skip
         seconds = time.perf_counter() - start
-        return Timed(tokens * len(prompts), seconds, float("nan"))
+        return Timed(tokens * len(prompts), seconds, seconds if tokens == 1 else float("nan"))
 
     def logits(self, ids: Sequence[int]) -> torch.Tensor | None:
         with torch.inference_mode():

@@ -22,6 +22,7 @@ from typing import Any
 import torch
 
 from raison import hardware
+from raison.bench.note import Note, unheard
 from raison.config import GrpoStage, OptimizerSection, Precision, Recipe, SftStage, TaskSection, TrainSection
 from raison.errors import UserError
 from raison.model import cost
@@ -47,10 +48,8 @@ DENSE = replace(
 )  # fmt: skip
 """About the 0.8 M parameters of the Llama that TRL trains beside it."""
 
-Note = Callable[[str], None]
 
-
-def bench_training(steps: int, against: str | None, threads: int, note: Note = lambda text: None) -> dict[str, Any]:
+def bench_training(steps: int, against: str | None, threads: int, note: Note = unheard) -> dict[str, Any]:
     """Figures as plain numbers; rates in tokens/s, times in seconds (medians over `steps`)."""
     note("pre-training the tiny preset")
     result: dict[str, Any] = {"threads": threads, "steps": steps, **pretraining(steps)}

@@ -45,15 +45,15 @@ def prepare(threads: int) -> int:
 class Asking:
     """How problems are put to the reasoner."""
 
-    budget: int = 512
+    budget: int | None = 512
     n: int = 1
     temperature: float = 1.0
     seed: int = 0
 
     def __post_init__(self) -> None:
         for name, low in (("budget", 0), ("n", 1), ("temperature", 0), ("seed", 0)):
-            if getattr(self, name) < low:
-                raise UserError(f"{name} is {getattr(self, name)}; it must be at least {low}")
+            if (value := getattr(self, name)) is not None and value < low:
+                raise UserError(f"{name} is {value}; it must be at least {low}")
 
     def next(self) -> Asking:
         """The same with another seed, for the next problem."""

@@ -1,23 +1,29 @@
 """`raison think "3 7 25 -> 46"`: one problem, thought about aloud and checked. Exit code 0 right, 1 wrong.
 
-Not covered: how it is shown (session.py).
+Not covered: how it is shown (session.py), strategies (strategies.py).
 """
 
 from __future__ import annotations
 
 from argparse import Namespace
+from dataclasses import replace
 from typing import Any
 
+from raison.cli import strategies
 from raison.cli.output import console_for, emit_json
 from raison.cli.session import Asking, Solved, fresh_seed, open_reasoner, parsing, prepare, solve
 from raison.records import Completion, Verdict
 
 
 def command(arguments: Namespace) -> int:
+    if arguments.strategy or arguments.endpoint:
+        return strategies.command(arguments)
     asking = Asking(arguments.budget, arguments.n, arguments.temperature, fresh_seed(arguments.seed))
     prepare(arguments.threads)
     console = console_for(arguments)
     reasoner, task = open_reasoner(console, arguments.model, arguments.device)
+    if arguments.effort:
+        asking = replace(asking, budget=reasoner.budget_of(arguments.effort))
     problem = parsing(task).parse(arguments.problem)
     solved = solve(console, reasoner, task, problem, asking)
     if arguments.seed is None:

@@ -12,74 +12,38 @@ import itertools
 import time
 from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Ordered
-from dataclasses import dataclass
-from typing import Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from raison.engine.backend import check, native_width, runner_of
-from raison.engine.cache import LatentCache
+from raison.engine.backend import native_width, runner_of
+from raison.engine.cache import LatentCache, numbers_of
 from raison.engine.completion import completion_of
-from raison.engine.device import Device, device_of
-from raison.engine.grammar import Grammars, Matcher
+from raison.engine.device import device_of
+from raison.engine.drawing import Drawing
+from raison.engine.grammar import Grammars
+from raison.engine.native_runner import NativeRunner
 from raison.engine.runner import Logits
-from raison.engine.sampler import Places, sample
 from raison.engine.scheduler import Plan, Scheduler
 from raison.engine.sequence import Event, SamplingParams, Sequence, Stats, sample_seed
-from raison.engine.slots import GOING, LENGTH, STOP, Drawn, Ints, Slots
-from raison.engine.speculate import Lookup, Predictor, Source, Worth
-from raison.engine.twin import DTYPES, Dtype
+from raison.engine.settings import EngineSettings as EngineSettings
+from raison.engine.settings import Speculation as Speculation
+from raison.engine.slots import GOING, LENGTH, STOP, Ints, Slots
+from raison.engine.speculate import GAP, Lookup, Predictor, Source
+from raison.engine.turns import MOST, Turns
+from raison.engine.worth import Worth
 from raison.errors import UserError
 from raison.model.transformer import Transformer
 from raison.records import Completion, FinishReason
 from raison.text.reasoning import Piece, ReasoningStream
 from raison.text.tokenizer import Tokenizer
 
-Speculation = Literal["none", "auto", "mtp", "lookup"]
+Told = tuple[list[Event], dict[int, Completion]]
+"""Events of the loud sequences, and what the silent ones came to."""
+Advanced = tuple[Told, int, int]
+"""What is told, of how many rows, and how many guesses were made for each; no rows where prompts were computed too."""
 REASONS: dict[int, FinishReason] = {STOP: "stop", LENGTH: "length"}
-
-
-@dataclass(frozen=True, slots=True)
-class EngineSettings:
-    """Sizes of an engine; every count is of tokens or sequences."""
-
-    page_size: int = 16
-    cache_tokens: int = 65536
-    max_batch: int = 256
-    prefill_chunk: int = 512
-    """Prompt tokens computed in one step, beside the decoding sequences."""
-    dtype: Dtype = "fp32"
-    """fp32, bf16, or weights of 8 or 4 bits (q8, q4: groups of 32, activations rounded to 8 bits)."""
-    kernels: Literal["auto", "torch", "captured"] = "auto"
-    """auto: native code where it serves (kernels/native.py says where), else PyTorch; on CUDA captured steps.
-    captured: decode steps of few shapes, which CUDA records and the CPU just calls (captured.py). torch: PyTorch, with
-    nothing recorded.
-    """
-    device: Device = "cpu"
-    speculation: Speculation = "none"
-    """Where guesses of the next tokens come from. auto: the MTP module where there is one, else what stood before, only
-    while it pays, and only in native code: there tokens are the same in all four, to the last bit. PyTorch rounds
-    differently for other shapes.
-    """
-    draft_tokens: int = 3
-    """Guesses a sequence and step at most."""
-
-    def __post_init__(self) -> None:
-        for name in ("page_size", "max_batch", "prefill_chunk", "draft_tokens"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if self.cache_tokens < self.page_size:
-            raise UserError(f"cache_tokens is {self.cache_tokens}; one page already holds {self.page_size}")
-        if self.dtype not in DTYPES:
-            raise UserError(f'dtype is "{self.dtype}"; it must be one of: {", ".join(DTYPES)}')
-        if self.kernels not in ("auto", "torch", "captured"):
-            raise UserError(f'kernels is "{self.kernels}"; it must be "auto", "torch" or "captured"')
-        if self.speculation not in get_args(Speculation):
-            known = ", ".join(get_args(Speculation))
-            raise UserError(f'speculation is "{self.speculation}"; it must be one of: {known}')
-        check(self)
 
 
 class Engine:
@@ -96,12 +60,20 @@ class Engine:
             kind = "none"
         predicts = kind in ("auto", "mtp") and spec.num_nextn_predict_layers > 0
         layers = spec.num_hidden_layers + predicts
-        dtype, device = DTYPES[settings.dtype], device_of(settings.device)
-        cache = LatentCache(layers, pages, settings.page_size, spec.cache_width, dtype, device)
-        self._scheduler = Scheduler(self._slots, cache.pool, settings.page_size, settings.prefill_chunk)
+        numbers = numbers_of(settings.cache_dtype, settings.dtype)
+        cache = LatentCache(
+            layers, pages, settings.page_size, spec.cache_width, numbers, device_of(settings.device),
+            settings.swap_tokens // settings.page_size,
+        )  # fmt: skip
+        self.cache_bytes = cache.nbytes
+        """Of the cache and the room for swapping: planned here, filled as they are used, never exceeded."""
+        self._scheduler = Scheduler(self._slots, cache.pool, cache.room, settings.page_size, settings.prefill_chunk)
         self._runner = runner_of(model, self._slots, cache, settings, predicts)
         self._guesses = self._source_of_guesses(kind, predicts)
-        self._worth = Worth() if kind == "auto" else None
+        self._worth = Worth(settings.draft_tokens) if kind == "auto" else None
+        native_turns = self._runner.turns(GAP) if isinstance(self._runner, NativeRunner) else None
+        self._turns = None if native_turns is None else Turns(native_turns, self._scheduler, self._slots)
+        self._drawing = Drawing(self._slots, self._scheduler.running, tokenizer.stops, spec.vocab_size)
         self._grammars = Grammars(tokenizer, spec.vocab_size)
         self._ids, self._groups = itertools.count(), itertools.count()
         self._undelivered: list[Event] = []
@@ -122,17 +94,21 @@ class Engine:
         return Stats(
             len(scheduler.running), len(scheduler.waiting), pool.available, pool.total, self._steps,
             scheduler.computed, scheduler.cached, self._sampled, scheduler.preemptions, self._guessed, self._right,
+            scheduler.room.kept, scheduler.room.restored,
         )  # fmt: skip
 
-    def submit(self, prompt_ids: Ordered[int], params: SamplingParams, n: int = 1, tenant: str = "") -> list[int]:
-        """Queue `n` samples of one prompt; their numbers. They share the prompt's pages, and sample i its own seed.
+    def submit(
+        self, prompt_ids: Ordered[int], params: SamplingParams, n: int = 1, tenant: str = "", first: int = 0
+    ) -> list[int]:
+        """Queue `n` samples of one prompt, from number `first` on; the sequences' numbers. They share the prompt's
+        pages, and sample i its own seed.
 
         A prompt's beginning is found in the cache where the same `tenant` has asked it before, and never another: how
         fast an answer comes tells nobody what others ask.
 
         Raises UserError for an empty prompt, ids outside the vocabulary, or a request that can never fit.
         """
-        return self._submit(prompt_ids, params, n, tenant, loud=True)
+        return self._submit(prompt_ids, params, n, tenant, loud=True, first=first)
 
     def step(self) -> list[Event]:
         """Advance every sequence that can be; the tokens that came of it. Empty when there is nothing to do."""
@@ -151,7 +127,7 @@ class Engine:
                 return
         for seq in self._scheduler.waiting:
             if seq.id == sequence_id:
-                self._scheduler.waiting.remove(seq)
+                self._scheduler.withdraw(seq)
                 self._cancelled(seq)
                 return
 
@@ -222,14 +198,16 @@ class Engine:
         self._scheduler.epoch += 1
         self._scheduler.pool.forget()
 
-    def _submit(self, prompt_ids: Ordered[int], params: SamplingParams, n: int, tenant: str, loud: bool) -> list[int]:
+    def _submit(
+        self, prompt_ids: Ordered[int], params: SamplingParams, n: int, tenant: str, loud: bool, first: int = 0
+    ) -> list[int]:
         prompt = [int(i) for i in prompt_ids]
         self._check(prompt, params, n)
         group, now = next(self._groups), time.perf_counter()
         tags = [i for i in prompt if i in (self.tokenizer.think_open, self.tokenizer.think_close)]
         thinks = bool(tags) and tags[-1] == self.tokenizer.think_open
         numbers = list(itertools.islice(self._ids, n))
-        for i, number in enumerate(numbers):
+        for i, number in enumerate(numbers, first):
             told = loud or bool(params.stop)
             stream = self._stream(thinks, params) if told else None
             seed = sample_seed(params.seed, i)
@@ -249,6 +227,8 @@ class Engine:
         if not prompt:
             raise UserError("the prompt is empty; it needs at least one token")
         self._check_ids(prompt)
+        if any(not 0 <= i < self.model.spec.vocab_size for i, _ in params.logit_bias):
+            raise UserError(f"logit_bias names ids outside the vocabulary of {self.model.spec.vocab_size}")
         if len(prompt) + params.max_tokens > self._longest:
             raise UserError(
                 f"{len(prompt)} prompt tokens and max_tokens {params.max_tokens} exceed the {self._longest} that fit; "
@@ -279,29 +259,55 @@ class Engine:
             if on_step is not None:
                 on_step(self.stats)
 
+    def _step(self) -> Told:
+        """Turns in native code where all are ripe for it, else one step of four verbs."""
+        begun, steps, sampled = time.perf_counter(), self._steps, self._sampled
+        rows = None if self._turns is None else self._turns.ripe()
+        taken = None if rows is None else self._take_turns(rows)
+        told, batch, depth = taken or self._verbs()
+        if self._worth is not None and batch:
+            self._worth.learn(batch, depth, self._steps - steps, time.perf_counter() - begun, self._sampled - sampled)
+        return told
+
     @torch.inference_mode()
-    def _step(self) -> tuple[list[Event], dict[int, Completion]]:
-        """Schedule, run, postprocess, and guess. Events of the loud sequences, and what the silent ones came to."""
-        begun, sampled = time.perf_counter(), self._sampled
+    def _verbs(self) -> Advanced:
+        """Schedule, run, postprocess, and guess."""
         plan = self._scheduler.schedule()
         logits = self._runner.run(plan)
         self._steps += 1
         told = self._postprocess(plan, logits)
-        if self._guesses is not None:
-            guessing = self._worth is None or self._worth.pays(len(plan.samples))
-            if guessing:
-                self._guess(self._guesses, plan.samples, logits)
-            if self._worth is not None and len(plan.samples) and not plan.chunks:
-                seconds = time.perf_counter() - begun
-                self._worth.learn(len(plan.samples), guessing, seconds, self._sampled - sampled)
-        return told
+        depth = self._depth(len(plan.samples))
+        if self._guesses is not None and (depth or plan.chunks):
+            self._guess(self._guesses, plan.samples, logits, depth)
+        else:
+            self._slots.unfed[plan.samples] += 1
+        return told, 0 if plan.chunks else len(plan.samples), depth
 
-    def _postprocess(self, plan: Plan, logits: Logits) -> tuple[list[Event], dict[int, Completion]]:
+    def _take_turns(self, rows: Ints) -> Advanced | None:
+        assert self._turns is not None
+        depth, most = self._depth(len(rows)), MOST if self._worth is None else self._worth.most(len(rows))
+        taken = self._turns.take(rows, depth, most)
+        if taken is None:
+            return None
+        self._steps += taken.turns
+        self._sampled += taken.sampled
+        self._guessed += taken.guessed
+        self._right += taken.sampled - taken.turns * len(rows)
+        return self._tell(taken.touched(self._slots)), len(rows), depth
+
+    def _depth(self, batch: int) -> int:
+        """How many guesses to make for each row of a batch of so many."""
+        if self._guesses is None:
+            return 0
+        return self.settings.draft_tokens if self._worth is None else self._worth.depth(batch)
+
+    def _postprocess(self, plan: Plan, logits: Logits) -> Told:
         self._scheduler.commit(plan)
         rows, slots = plan.samples, self._slots
         if not len(rows):
             return [], {}
-        drawn = self._draw(logits, rows)
+        drawn = self._drawing.draw(logits, rows)
+        self._guessed += int(slots.drafts[rows].sum())
         forced = slots.must_close(rows)
         counts = slots.reach(rows, drawn.tokens, drawn.agreed)
         if forced.any():
@@ -312,61 +318,35 @@ class Engine:
         touched = ((state != GOING) | slots.told[rows]).nonzero()[0].tolist()
         return self._tell([(int(rows[i]), drawn.tokens[i, : counts[i]].tolist(), int(state[i])) for i in touched])
 
-    def _draw(self, logits: Logits, rows: Ints) -> Drawn:
-        """A token for the place behind each row, and for the one behind each of its guesses."""
-        guesses = self._slots.drafts[rows]
-        deepest = int(guesses.max())
-        each, ahead = np.nonzero(np.arange(deepest + 1) <= guesses[:, None])
-        matchers = self._matchers(rows[each])
-        masks = {i: matcher.allowed() for i, matcher in matchers}
-        places = Places(rows[each], ahead)
-        vocabulary, of_place = self.model.spec.vocab_size, logits.of_sample[each] + ahead
-        tokens, logprobs = sample(logits.lines_LY, of_place, vocabulary, self._slots, places, masks)
-        for i, matcher in matchers:
-            matcher.take(int(tokens[i]))
-        if not deepest:
-            return Drawn(tokens[:, None], logprobs[:, None], guesses)
-        tokens_RK, logprobs_RK = (
-            np.zeros((len(rows), deepest + 1), np.int64),
-            np.zeros((len(rows), deepest + 1), np.float32),
-        )
-        tokens_RK[each, ahead], logprobs_RK[each, ahead] = tokens, logprobs
-        self._guessed += int(guesses.sum())
-        return Drawn(tokens_RK, logprobs_RK, self._slots.agreed(rows, tokens_RK))
-
-    def _guess(self, source: Source, rows: Ints, step: Logits) -> None:
+    def _guess(self, source: Source, rows: Ints, step: Logits, depth: int) -> None:
         """Have the next tokens guessed, where there is room for them and no grammar."""
         slots = self._slots
         rows = rows[slots.active[rows]]
         left = slots.prompt_length[rows] + slots.max_tokens[rows] - slots.length[rows] - 1
-        room = np.minimum(np.maximum(left, 0), self.settings.draft_tokens) * ~slots.bound[rows]
+        room = np.minimum(np.maximum(left, 0), depth) * slots.guessable(rows)
         for i in room.nonzero()[0].tolist():
             room[i] = self._scheduler.reserve(int(rows[i]), int(room[i]))
         source.guess(rows, room, step)
 
-    def _matchers(self, rows: Ints) -> list[tuple[int, Matcher]]:
-        """By index into `rows`, where an answer that follows a grammar has begun."""
-        if not self._slots.bound[rows].any():
-            return []
-        begun = np.flatnonzero(self._slots.bound[rows] & (self._slots.closed_at[rows] >= 0))
-        return [(int(i), m) for i in begun if (m := self._scheduler.running[int(rows[i])].matcher) is not None]
-
-    def _tell(self, touched: list[tuple[int, list[int], int]]) -> tuple[list[Event], dict[int, Completion]]:
+    def _tell(self, touched: list[tuple[int, list[int], int]]) -> Told:
         """Slots, their new tokens, and what state the last of these brought."""
         events: list[Event] = []
         silent: dict[int, Completion] = {}
         for slot, tokens, state in touched:
-            seq = self._scheduler.running[slot]
+            seq, end = self._scheduler.running[slot], int(self._slots.length[slot])
             if seq.stream is None:
                 tokens = tokens[-1:]
-            for left, token in zip(range(len(tokens) - 1, -1, -1), tokens, strict=True):
+            first, top = end - len(tokens), self._drawing.likeliest.get(slot, ())
+            logprobs = self._slots.logprobs[slot, first:end].tolist()
+            for place, (token, logprob) in enumerate(zip(tokens, logprobs, strict=True), start=first + 1):
+                left = end - place
                 piece, now = self._read(seq, token, GOING if left else state)
                 completion = None
                 if now != GOING:
                     self._slots.length[slot] -= left  # a stop string ended it before the step's last token
                     completion = completion_of(self._scheduler.finish(slot), REASONS[now], self.tokenizer)
                 if seq.loud:
-                    events.append(Event(seq.id, token, piece.text or None, piece.thinking, completion))
+                    events.append(Event(seq.id, token, piece.text or None, piece.thinking, completion, logprob, top))
                 elif completion is not None:
                     silent[seq.id] = completion
                 if completion is not None:
@@ -379,7 +359,7 @@ class Engine:
         if stream is None:
             return Piece("", False), state
         if token in self.tokenizer.stops:
-            return stream.finish(), state
+            return (stream.finish() if state != GOING else Piece("", stream.thinking)), state
         piece = stream.push(token)
         if stream.stopped:
             return piece, STOP

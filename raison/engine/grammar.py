@@ -2,8 +2,8 @@
 
 The thinking is free; from `</think>` on, or from the first token of a model that does not think, only tokens that the
 grammar allows are drawn, and the end only where the answer is complete. What a sequence has matched survives its being
-put back to wait. A limit of tokens can still cut an answer: its finish_reason is then "length". Not covered: Lark
-grammars, tools.
+put back to wait. A limit of tokens can still cut an answer: its finish_reason is then "length". Grammars in
+llguidance's dialect of Lark are for what neither a schema nor an expression says, such as calls of tools.
 
 Legend: Y vocabulary.
 """
@@ -11,6 +11,7 @@ Legend: Y vocabulary.
 from __future__ import annotations
 
 import json
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -22,13 +23,15 @@ from raison.errors import UserError
 from raison.text.tokenizer import Tokenizer
 
 Mask = NDArray[np.bool_]
+KEPT = 64
+"""Compiled grammars of an engine: requests with ever new ones take no more memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class Grammar:
     """What an answer must look like."""
 
-    kind: Literal["json_schema", "regex"]
+    kind: Literal["json_schema", "regex", "lark"]
     text: str
 
     @classmethod
@@ -63,17 +66,20 @@ class Matcher:
 
 
 class Grammars:
-    """An engine's grammars, each compiled once."""
+    """An engine's grammars; those used last stay compiled."""
 
     def __init__(self, tokenizer: Tokenizer, vocabulary: int) -> None:
         self._tokenizer, self._vocabulary = tokenizer, vocabulary
-        self._compiled: dict[Grammar, Any] = {}
+        self._compiled: OrderedDict[Grammar, Any] = OrderedDict()
         self._theirs: Any = None
 
     def start(self, grammar: Grammar) -> Matcher:
         """A fresh matcher. Raises UserError for a grammar that cannot be used, and where llguidance is missing."""
         if grammar not in self._compiled:
             self._compiled[grammar] = self._compile(grammar)
+            if len(self._compiled) > KEPT:
+                self._compiled.popitem(last=False)
+        self._compiled.move_to_end(grammar)
         return Matcher(self._compiled[grammar].deep_copy(), self._vocabulary, self._tokenizer.stops)
 
     def _compile(self, grammar: Grammar) -> Any:
@@ -87,11 +93,12 @@ class Grammars:
             t = self._tokenizer
             self._theirs = LLTokenizer(t.backend.to_str(), n_vocab=t.size, eos_token=sorted(t.stops))
         try:
-            text = (
-                LLMatcher.grammar_from_regex(grammar.text)
-                if grammar.kind == "regex"
-                else LLMatcher.grammar_from_json_schema(grammar.text)
-            )
+            if grammar.kind == "lark":
+                text = LLMatcher.grammar_from_lark(grammar.text)
+            elif grammar.kind == "regex":
+                text = LLMatcher.grammar_from_regex(grammar.text)
+            else:
+                text = LLMatcher.grammar_from_json_schema(grammar.text)
         except ValueError as error:
             raise UserError(f"the {grammar.kind} cannot be used: {error}") from None
         matcher = LLMatcher(self._theirs, text, log_level=0)

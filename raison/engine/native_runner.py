@@ -14,6 +14,7 @@ from torch import Tensor
 
 from raison.engine.cache import LatentCache
 from raison.engine.kernels.native import NativePredictor, NativeStep, Rows
+from raison.engine.kernels.turns import NativeTurns
 from raison.engine.kernels.weights import Precision
 from raison.engine.runner import Logits, lines_of
 from raison.engine.scheduler import Plan
@@ -67,6 +68,11 @@ class NativeRunner:
         rows = _handed(span, ids_N, np.concatenate((as_rows([0]), lasts + 1)), lasts)
         cache = self.cache.latents_ZGPW[-1:]
         return self._predictor.guess(rows, self.slots.blocks, cache, before_ND.contiguous(), wanted)
+
+    def turns(self, gap: int) -> NativeTurns:
+        """Decoding over the slots' arrays."""
+        pool, latents = self.cache.pool, self.cache.latents_ZGPW
+        return NativeTurns(self._step, self._predictor, self.slots, pool.references, latents, gap)
 
     def _rows(self, plan: Plan) -> tuple[Span, Ints]:
         stretches = plan.stretches()

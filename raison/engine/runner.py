@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from raison.engine.cache import LatentCache
+from raison.engine.cache import LatentCache, kept
 from raison.engine.device import handed
 from raison.engine.sampler import look_up, scaled
 from raison.engine.scheduler import Plan
@@ -112,13 +112,13 @@ class PagedLayer:
         self._writes_N, self._reaches, self._room = writes_N, reaches, room
 
     def write(self, latents_NW: Tensor) -> None:
-        self._tokens_TW.index_copy_(0, self._writes_N, latents_NW)
+        self._tokens_TW.index_copy_(0, self._writes_N, kept(latents_NW, self._tokens_TW.dtype))
 
     def groups(self) -> Iterator[CacheGroup]:
         for reach in self._reaches:
             keys = self._room[: len(reach.pages_n)]
             torch.index_select(self._pages, 0, reach.pages_n, out=keys)
-            keys_SLW = keys.view(reach.sequences, -1, self._tokens_TW.shape[1])
+            keys_SLW = keys.view(reach.sequences, -1, self._tokens_TW.shape[1]).to(reach.bias_SQL.dtype)
             yield CacheGroup(reach.start, reach.stop, reach.sequences, keys_SLW, reach.bias_SQL, reach.fused)
 
 

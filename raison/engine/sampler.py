@@ -19,8 +19,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from raison.engine.constraint import Constraint, constrained
 from raison.engine.device import CPU, handed
-from raison.engine.grammar import Mask
 from raison.engine.kernels import native
 from raison.engine.sequence import GOLDEN
 from raison.engine.slots import Ints, Slots
@@ -60,20 +60,20 @@ def sample(
     vocabulary: int,
     slots: Slots,
     places: Places,
-    masks: Mapping[int, Mask] | None = None,
+    constraints: Mapping[int, Constraint] | None = None,
 ) -> tuple[Ints, NDArray[np.float32]]:
     """One token for each place, from its line, and its log-probability. Native code draws where no filter is asked
     for, and lines stand on the CPU.
 
-    `masks` says by index into `places` what a grammar allows; all else is never drawn.
+    `constraints` are by index into `places`.
     """
-    masks, rows = masks or {}, places.rows
-    filtered = (slots.top_k[rows] > 0) | (slots.top_p[rows] < 1) | (slots.min_p[rows] > 0)
+    asked, rows = constraints or {}, places.rows
+    filtered = slots.filtered(rows)
     compiled = native.library().handle is not None and lines_LY.device == CPU
-    if compiled and not masks and not filtered.any():
+    if compiled and not asked and not filtered.any():
         return _native(lines_LY, vocabulary, slots, places, of_sample)
     plain = ~filtered
-    plain[list(masks)] = False
+    plain[list(asked)] = False
     tokens, logprobs = np.zeros(len(rows), np.int64), np.zeros(len(rows), np.float32)
     native_rows = np.flatnonzero(plain) if compiled else np.zeros(0, np.int64)
     others = np.setdiff1d(np.arange(len(rows)), native_rows)
@@ -83,8 +83,8 @@ def sample(
         tokens[native_rows], logprobs[native_rows] = drawn
     if len(others):
         lines_NY = lines_LY[handed(of_sample[others], lines_LY.device), :vocabulary]
-        allowed = {i: masks[int(row)] for i, row in enumerate(others) if int(row) in masks}
-        both = draw(lines_NY, slots, places[others], filtered[others], allowed).cpu().numpy()
+        of_others = {i: asked[int(row)] for i, row in enumerate(others) if int(row) in asked}
+        both = draw(lines_NY, slots, places[others], filtered[others], of_others).cpu().numpy()
         if np.isnan(both).any():
             raise NumericalError(NOT_FINITE)
         tokens[others], logprobs[others] = both
@@ -102,21 +102,32 @@ def _native(
 
 
 def draw(
-    logits_NY: Tensor, slots: Slots, places: Places, filtered: NDArray[np.bool_], masks: Mapping[int, Mask]
+    logits_NY: Tensor,
+    slots: Slots,
+    places: Places,
+    filtered: NDArray[np.bool_],
+    constraints: Mapping[int, Constraint],
 ) -> Tensor:
     """Tokens and their log-probabilities, [2, N] in float64, on the logits' device: all that the host asks of it."""
     rows, device = places.rows, logits_NY.device
     temperature = slots.temperature[rows]
     greedy = temperature == 0
+    divisor_N = np.where(greedy, np.float32(1), temperature)
     logits_NY = scaled(logits_NY, temperature)
     probs_NY = logits_NY.softmax(-1)
-    allowed_NY = _masked(logits_NY, masks) if masks else logits_NY
-    kept_NY = _filter(allowed_NY.softmax(-1) if masks else probs_NY, slots, rows, np.flatnonzero(filtered))
+    allowed_NY = constrained(logits_NY, constraints, handed(divisor_N, device)) if constraints else logits_NY
+    kept_NY = _filter(allowed_NY.softmax(-1) if constraints else probs_NY, slots, rows, np.flatnonzero(filtered))
     tokens_N = look_up(kept_NY, handed(places.uniforms(slots), device)).clamp_(max=logits_NY.shape[1] - 1)
     if greedy.any():
         tokens_N = torch.where(handed(greedy, device), allowed_NY.argmax(-1), tokens_N)
     logprobs_N = probs_NY.gather(1, tokens_N.unsqueeze(1)).squeeze(1).log()
     return torch.stack((tokens_N.double(), logprobs_N.double()))
+
+
+def likeliest(line_Y: Tensor, temperature: float, count: int) -> tuple[tuple[int, float], ...]:
+    """The `count` likeliest ids of a line and their log-probabilities, as `sample` tells them of what it draws."""
+    found = (line_Y / (temperature or 1.0)).log_softmax(-1).topk(min(count, len(line_Y)))
+    return tuple(zip(found.indices.tolist(), found.values.tolist(), strict=True))
 
 
 def scaled(logits_NY: Tensor, temperature_N: NDArray[np.float32]) -> Tensor:
@@ -125,14 +136,6 @@ def scaled(logits_NY: Tensor, temperature_N: NDArray[np.float32]) -> Tensor:
         return logits_NY
     divisor_N = np.where(temperature_N == 0, np.float32(1), temperature_N)
     return logits_NY / handed(divisor_N, logits_NY.device).unsqueeze(1)
-
-
-def _masked(logits_NY: Tensor, masks: Mapping[int, Mask]) -> Tensor:
-    """-inf where a row's grammar allows no token; rows without one as they are."""
-    masked_NY = logits_NY.clone()
-    for i, mask in masks.items():
-        masked_NY[i].masked_fill_(~handed(mask, logits_NY.device), -torch.inf)
-    return masked_NY
 
 
 def look_up(weights_NY: Tensor, uniform_N: Tensor) -> Tensor:

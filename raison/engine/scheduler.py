@@ -1,10 +1,11 @@
-"""Who computes what in the next step: continuous batching with chunked prefill, preemption by recomputing.
+"""Who computes what in the next step: continuous batching with chunked prefill, preemption.
 
 Every running sequence that lacks one token decodes; those that lack more prefill in chunks, oldest first, within one
 budget of tokens a step; then the waiting are admitted in the order they came. Samples of one prompt are admitted
 together: the first computes the prompt, the others wait in their slots and hold its pages, then all sample from the
-same logits. When pages run out the youngest sequence is put back to wait and computes its tokens again later. The
-oldest can always have every page, and nothing is accepted that would not fit alone, so that there is always progress.
+same logits. When pages run out the youngest sequence is put back to wait; what it had computed it keeps as far as there
+is room outside the cache (swap.py), and computes the rest again later. The oldest can always have every page, and
+nothing is accepted that would not fit alone, so that there is always progress.
 Not covered: priorities, fairness by user.
 """
 
@@ -21,6 +22,7 @@ import numpy as np
 from raison.engine.cache import PagePool, prefix_keys
 from raison.engine.sequence import Sequence
 from raison.engine.slots import Ints, Slots, as_rows
+from raison.engine.swap import SwapRoom
 from raison.errors import UserError
 
 
@@ -35,7 +37,7 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One step: pages to copy first, slots that compute their last token, chunks of longer runs."""
+    """One step: pages to copy first, one after another, slots that compute their last token, chunks of longer runs."""
 
     copies: tuple[tuple[int, int], ...]
     decode: Ints
@@ -53,8 +55,8 @@ class Plan:
 
 
 class Scheduler:
-    def __init__(self, slots: Slots, pool: PagePool, page_size: int, prefill_chunk: int) -> None:
-        self.slots, self.pool = slots, pool
+    def __init__(self, slots: Slots, pool: PagePool, room: SwapRoom, page_size: int, prefill_chunk: int) -> None:
+        self.slots, self.pool, self.room = slots, pool, room
         self.page_size, self.prefill_chunk = page_size, prefill_chunk
         self.waiting: deque[Sequence] = deque()
         self.running: dict[int, Sequence] = {}
@@ -63,6 +65,7 @@ class Scheduler:
         self.epoch = 0
         self.preemptions = self.cached = self.computed = 0
         self._empty = list(range(slots.capacity - 1, -1, -1))
+        self._seated: Ints | None = None
         self._copies: list[tuple[int, int]] = []
 
     def schedule(self) -> Plan:
@@ -99,12 +102,24 @@ class Scheduler:
 
     def finish(self, slot: int) -> Sequence:
         """Take a sequence off the batch and give its pages back at once."""
-        seq = self.running.pop(slot)
+        seq, self._seated = self.running.pop(slot), None
         self._inherit(slot)
         self.slots.save(slot, seq)
         self.pool.release(self.slots.blocks[slot, : self.slots.pages[slot]].tolist())
         self._empty.append(slot)
         return seq
+
+    def steady(self) -> Ints | None:
+        """Running slots, oldest first, while nobody waits for another's prompt or can be seated; else None.
+
+        The same array as long as they are the same.
+        """
+        if self.followers or (self.waiting and self._empty):
+            return None
+        if self._seated is None:
+            rows = as_rows(list(self.running))
+            self._seated = rows[np.argsort(self.slots.order[rows])]
+        return self._seated
 
     @contextmanager
     def borrowed(self, ids: Ordered[int]) -> Iterator[Plan]:
@@ -143,12 +158,19 @@ class Scheduler:
         held = slots.blocks[slot, place // self.page_size : pages]
         if any(self.pool.references[page] > 1 for page in held.tolist()):
             return 0
-        while pages * self.page_size <= place + drafts and self.pool.available > len(self.running):
+        self.extend(slot, drafts)
+        return max(0, min(drafts, int(slots.pages[slot]) * self.page_size - 1 - place))
+
+    def extend(self, slot: int, ahead: int) -> None:
+        """Take pages for so many places behind the next token's: as the text can reach and pages are not short."""
+        slots = self.slots
+        last = int(slots.prompt_length[slot] + slots.max_tokens[slot]) - 2
+        need = min(int(slots.computed[slot]) + ahead, last) // self.page_size + 1
+        while slots.pages[slot] < need and self.pool.available > len(self.running):
             page = self.pool.take()
             assert page is not None
-            slots.blocks[slot, pages] = page
-            slots.pages[slot] = pages = pages + 1
-        return max(0, min(drafts, pages * self.page_size - 1 - place))
+            slots.blocks[slot, slots.pages[slot]] = page
+            slots.pages[slot] += 1
 
     def _check(self, slot: int) -> Chunk:
         start = int(self.slots.computed[slot])
@@ -194,11 +216,27 @@ class Scheduler:
             self._copies.append((held, page))
             self.pool.release([held])
         slots.blocks[slot, place] = page
-        slots.pages[slot] = place + 1
+        slots.pages[slot] = max(int(slots.pages[slot]), place + 1)
 
     def _preempt(self, slot: int) -> None:
         self.preemptions += 1
+        seq, computed = self.running[slot], int(self.slots.computed[slot])
+        seq.swapped, copies = self.room.keep(self._own_pages(slot, computed), computed, self.page_size)
+        self._copies += copies
         self.waiting.appendleft(self.finish(slot))
+
+    def _own_pages(self, slot: int, computed: int) -> dict[int, int]:
+        """Pages of computed tokens by their number, but for what others hold and keep findable by name."""
+        pages = self.slots.blocks[slot, : -(-computed // self.page_size)].tolist()
+        named = self.pool.find(self.running[slot].keys)
+        held = [self.pool.references[page] > (page == own) for page, own in zip(named, pages, strict=False)]
+        return {index: page for index, page in enumerate(pages) if not (index < len(held) and held[index])}
+
+    def withdraw(self, seq: Sequence) -> None:
+        """Take a waiting sequence out of the line."""
+        self.waiting.remove(seq)
+        if seq.swapped is not None:
+            self.room.give_up(seq.swapped)
 
     def _chunk(self, slot: int, budget: int, chunks: list[Chunk]) -> int:
         start, length = int(self.slots.computed[slot]), int(self.slots.length[slot])
@@ -222,18 +260,28 @@ class Scheduler:
         own = [page for page in (self.pool.take() for _ in range(need)) if page is not None]
         slots.blocks[slot, len(found) : len(found) + need] = own
         slots.pages[slot] = len(found) + need
-        slots.computed[slot] = len(found) * self.page_size
+        slots.computed[slot] = self._restored(slot, seq, len(found))
         self._count_cached(seq, len(found) * self.page_size)
         if not seq.generated:
             self._seat_followers(slot, seq.group)
         return slot
+
+    def _restored(self, slot: int, seq: Sequence, found: int) -> int:
+        """Tokens of a newly seated sequence that need not be computed."""
+        if seq.swapped is None:
+            return found * self.page_size
+        blocks = self.slots.blocks[slot].tolist()
+        tokens, copies = self.room.restore(seq.swapped, blocks, found, self.page_size)
+        seq.swapped = None
+        self._copies += copies
+        return tokens
 
     def _seat(self, pages: list[int]) -> int:
         seq, slot = self.waiting.popleft(), self._empty.pop()
         self.slots.load(slot, seq)
         self.slots.blocks[slot, : len(pages)] = pages
         self.slots.pages[slot] = len(pages)
-        self.running[slot] = seq
+        self.running[slot], self._seated = seq, None
         return slot
 
     def _seat_followers(self, leader: int, group: int) -> None:
@@ -243,6 +291,7 @@ class Scheduler:
                 return
             seq = self.waiting[0]
             self.pool.share(pages)
+            seq.keys = self.running[leader].keys
             slot = self._seat(pages)
             self.slots.blocked[slot] = True
             self.followers.setdefault(leader, []).append(slot)

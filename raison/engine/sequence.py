@@ -11,6 +11,7 @@ from collections.abc import Sequence as Ordered
 from dataclasses import dataclass, field, replace
 
 from raison.engine.grammar import Grammar, Matcher
+from raison.engine.swap import Swapped
 from raison.errors import UserError
 from raison.records import Completion
 from raison.text.reasoning import ReasoningStream
@@ -43,6 +44,16 @@ class SamplingParams:
     seed: int = 0
     grammar: Grammar | None = None
     """What the answer must look like; the thinking is free."""
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    """Added to logits before the temperature: (id, bias) each."""
+    min_tokens: int = 0
+    """No end of the text before so many generated tokens; stop strings end it all the same."""
+    min_thinking: int = 0
+    """No `</think>` before so many thinking tokens."""
+    ignore_eos: bool = False
+    """Go on to max_tokens, whatever ends a text."""
+    top_logprobs: int = 0
+    """So many of the likeliest tokens are told of every place (Event.top)."""
 
     def __post_init__(self) -> None:
         _require(0.0 <= self.temperature < float("inf"), "temperature", self.temperature, "0 or more")
@@ -55,6 +66,10 @@ class SamplingParams:
         _require(self.answer_tokens >= 1, "answer_tokens", self.answer_tokens, "1 or more")
         _require(not isinstance(self.stop, str) and all(self.stop), "stop", self.stop, "a tuple of non-empty strings")
         _require(0 <= self.seed < SEED_LIMIT, "seed", self.seed, "between 0 and 2^63 - 1")
+        _require(0 <= self.min_tokens <= self.max_tokens, "min_tokens", self.min_tokens, "between 0 and max_tokens")
+        most = self.max_tokens if budget is None else budget
+        _require(0 <= self.min_thinking <= most, "min_thinking", self.min_thinking, "between 0 and the thinking budget")
+        _require(self.top_logprobs >= 0, "top_logprobs", self.top_logprobs, "0 or more")
 
     def spread(self, count: int) -> list[SamplingParams]:
         """The same parameters for `count` prompts, each with its own seed, so that their samples are independent."""
@@ -91,6 +106,10 @@ class Event:
     thinking: bool
     """Whether `text` is thinking."""
     finished: Completion | None = None
+    logprob: float | None = None
+    """Of the token, as in Completion.logprobs."""
+    top: tuple[tuple[int, float], ...] = ()
+    """The likeliest ids of its place and their log-probabilities, as many as SamplingParams.top_logprobs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +127,10 @@ class Stats:
     preemptions: int
     tokens_guessed: int
     guesses_right: int
+    tokens_swapped: int
+    """Of preempted sequences, copied out of the cache."""
+    tokens_restored: int
+    """Copied back rather than computed again."""
 
 
 @dataclass(slots=True, eq=False)
@@ -134,6 +157,8 @@ class Sequence:
     """Names of the prompt's full pages."""
     cached: int | None = None
     """Prompt tokens found in the cache when it first ran."""
+    swapped: Swapped | None = None
+    """What it has outside the cache while it waits again."""
     generated: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     closed_at: int = -1

@@ -55,6 +55,8 @@ class Slots:
         """Tokens whose latents are in the cache."""
         self.drafts = _column(rows)
         """Guesses of the next tokens, which stand in `tokens` from `length` on."""
+        self.unfed = _column(rows)
+        """Generated tokens that the MTP module has missed, since nothing was guessed then."""
         self.prompt_length = _column(rows)
         self.closed_at = _column(rows)
         """Known tokens up to and with `</think>`; -1 while thinking."""
@@ -69,6 +71,11 @@ class Slots:
         self.forced, self.told = np.zeros(rows, np.bool_), np.zeros(rows, np.bool_)
         self.bound = np.zeros(rows, np.bool_)
         """Whether the answer follows a grammar."""
+        self.biased, self.endless = np.zeros(rows, np.bool_), np.zeros(rows, np.bool_)
+        self.least = _column(rows)
+        """Generated tokens before which something must not end."""
+        self.watched = _column(rows)
+        """How many of the likeliest tokens are told."""
         self.active, self.blocked = np.zeros(rows, np.bool_), np.zeros(rows, np.bool_)
 
     def load(self, slot: int, seq: Sequence) -> None:
@@ -78,13 +85,16 @@ class Slots:
         self.tokens[slot, : len(known)] = known
         self.logprobs[slot, start : len(known)] = seq.logprobs
         self.blocks[slot] = 0
-        self.pages[slot] = self.computed[slot] = self.drafts[slot] = 0
+        self.pages[slot] = self.computed[slot] = self.drafts[slot] = self.unfed[slot] = 0
         self.length[slot], self.prompt_length[slot] = len(known), start
         self.closed_at[slot] = -1 if seq.closed_at < 0 else start + seq.closed_at
         self.budget[slot] = UNLIMITED if params.thinking_budget is None else params.thinking_budget
         self.answer_limit[slot] = params.answer_tokens if seq.thinks or seq.answers else UNLIMITED
         self.max_tokens[slot] = params.max_tokens
         self.order[slot] = seq.id
+        self.biased[slot], self.endless[slot] = bool(params.logit_bias), params.ignore_eos
+        self.least[slot] = max(params.min_tokens, params.min_thinking if seq.thinks else 0)
+        self.watched[slot] = params.top_logprobs
         self.temperature[slot], self.top_k[slot] = params.temperature, params.top_k
         self.top_p[slot], self.min_p[slot] = params.top_p, params.min_p
         self.key[slot] = mix(seq.seed)
@@ -102,6 +112,26 @@ class Slots:
         seq.forced = bool(self.forced[slot])
         seq.first_token = float(self.first_token[slot])
         self.active[slot] = False
+
+    def restricted(self, rows: Ints) -> NDArray[np.bool_]:
+        """Rows whose tokens native turns cannot draw: something restricts them, or more is told of them."""
+        restricted: NDArray[np.bool_] = self.filtered(rows) | ~self.guessable(rows)
+        return restricted
+
+    def filtered(self, rows: Ints) -> NDArray[np.bool_]:
+        filtered: NDArray[np.bool_] = (self.top_k[rows] > 0) | (self.top_p[rows] < 1) | (self.min_p[rows] > 0)
+        return filtered
+
+    def constrained(self, rows: Ints) -> NDArray[np.bool_]:
+        """Rows with biases, or with too few tokens yet to end."""
+        generated = self.length[rows] - self.prompt_length[rows]
+        constrained: NDArray[np.bool_] = self.biased[rows] | (generated < self.least[rows])
+        return constrained
+
+    def guessable(self, rows: Ints) -> NDArray[np.bool_]:
+        """Rows whose tokens are drawn freely, one like the other, so that several may be drawn in a step."""
+        guessable: NDArray[np.bool_] = ~self.bound[rows] & ~self.constrained(rows) & (self.watched[rows] == 0)
+        return guessable
 
     def must_close(self, rows: Ints) -> NDArray[np.bool_]:
         """Rows whose thinking has used up its budget: their next token is `</think>`, whatever was sampled."""
@@ -124,7 +154,8 @@ class Slots:
         closed = self.closed_at[rows]
         left = np.where(closed < 0, self.budget[rows] - generated, self.answer_limit[rows] + closed - self.length[rows])
         counts = np.minimum(agreed + 1, np.maximum(1, np.minimum(left, self.max_tokens[rows] - generated)))
-        turning_RK = self._stops(tokens_RK) | (tokens_RK == self.think_close)
+        ends_RK = self._stops(tokens_RK) & ~self.endless[rows, None]
+        turning_RK = ends_RK | (tokens_RK == self.think_close)
         first = np.where(turning_RK.any(1), turning_RK.argmax(1), tokens_RK.shape[1])
         reached: Ints = np.minimum(counts, first + 1)
         return reached
@@ -155,7 +186,7 @@ class Slots:
         self.closed_at[rows[closing]] = place[closing] + 1
         closed = self.closed_at[rows]
         full = (generated >= self.max_tokens[rows]) | ((closed >= 0) & (place + 1 - closed >= self.answer_limit[rows]))
-        state: Ints = np.where(self._stops(tokens), STOP, np.where(full, LENGTH, GOING))
+        state: Ints = np.where(self._stops(tokens) & ~self.endless[rows], STOP, np.where(full, LENGTH, GOING))
         return state
 
     def _stops(self, tokens: Ints) -> NDArray[np.bool_]:

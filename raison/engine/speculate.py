@@ -7,10 +7,10 @@ guess that is certain of itself that is the acceptance rule of speculative sampl
 2023), p(guess). Guesses of the MTP module are drawn with the noise of the place they are for, so that two distributions
 that agree mostly draw the same.
 
-`Worth` measures whether it saves time, and the engine leaves it where it does not. Two sources. `Predictor`: the first
-MTP module (DeepSeek-V3 report, section 2.2), which goes on from the model's last states, and further from its own.
-`Lookup`: what followed the last tokens where they stood before (prompt lookup, Saxena 2023). Not covered: a second,
-smaller model; trees of guesses.
+Two sources. `Predictor`: the first MTP module (DeepSeek-V3 report, section 2.2), which goes on from the model's last
+states, and further from its own. `Lookup`: what followed the last tokens where they stood before (prompt lookup, Saxena
+2023). Native code does both by itself while it takes turns (turns.py). How many guesses pay is worth.py's business. Not
+covered: a second, smaller model; trees of guesses.
 
 Legend: N rows of a step, S stretches, K places ahead, D width of a state.
 """
@@ -31,10 +31,8 @@ from raison.engine.span import Span, Wanted
 
 LONGEST_MATCH, SHORTEST_MATCH = 4, 2
 """Tokens that must have stood before for Lookup to guess what comes."""
-TRIAL, PERIOD = 32, 1024
-"""Steps in which one way is timed, and steps after which the other is timed again."""
-MEMORY = 0.95
-"""Share of what was known of a way's speed that one more step leaves."""
+GAP = 128
+"""Tokens of a sequence that the module may have missed and still guess for it."""
 
 
 class Guesser(Protocol):
@@ -106,7 +104,8 @@ class Predictor:
         """Guesses for each stretch: none while its prompt is not through."""
         most = np.zeros(len(self.slots.drafts), np.int64)
         most[rows] = room
-        wanted: Ints = np.where(places_S == self.slots.length[at_S] - 2, most[at_S], 0)
+        follows = (places_S == self.slots.length[at_S] - 2) & (self.slots.unfed[at_S] <= GAP)
+        wanted: Ints = np.where(follows, most[at_S], 0)
         return wanted
 
     def _wanted(self, at_S: Ints, most_S: Ints) -> Wanted:
@@ -122,34 +121,3 @@ class Predictor:
         stayed = slots.active[at] & (places < slots.computed[at]) & (places + 1 < slots.length[at])
         known: Ints = (own & stayed).nonzero()[0]
         return known
-
-
-class Worth:
-    """Whether guessing pays: seconds a token with it and without, by powers of two of the batch, tried in turn.
-
-    While the engine does not guess it does not feed the module either, whose cache then has a gap.
-    """
-
-    def __init__(self) -> None:
-        self._last: bool | None = None
-        self._steps: dict[int, int] = {}
-        self._cost: dict[tuple[int, bool], float] = {}
-
-    def pays(self, rows: int) -> bool:
-        """Whether to guess for a batch of so many rows now."""
-        size = rows.bit_length()
-        step = self._steps.get(size, 0) % (2 * TRIAL + PERIOD)
-        if step < 2 * TRIAL:
-            return step < TRIAL
-        return self._cost.get((size, True), 0.0) <= self._cost.get((size, False), 0.0)
-
-    def learn(self, rows: int, guessing: bool, seconds: float, tokens: int) -> None:
-        """One step. The first after a change is not counted: it checks the other way's guesses."""
-        size = rows.bit_length()
-        self._steps[size] = self._steps.get(size, 0) + 1
-        changed, self._last = guessing != self._last, guessing
-        if changed:
-            return
-        cost = seconds / tokens
-        before = self._cost.get((size, guessing), cost)
-        self._cost[size, guessing] = MEMORY * before + (1 - MEMORY) * cost

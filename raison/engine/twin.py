@@ -24,7 +24,7 @@ from raison.model.transformer import Transformer
 
 Dtype = Literal["fp32", "bf16", "q8", "q4"]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "q8": torch.float32, "q4": torch.float32}
-"""What activations and the cache are kept in; q8 and q4 are of weights (model/rounding.py)."""
+"""What activations are kept in; q8 and q4 are of weights (model/rounding.py)."""
 ROUNDED = ("q8", "q4")
 EXACT = torch.float32
 """What adapters are merged in before the sum is rounded once."""

@@ -51,6 +51,8 @@ class Tokenizer:
         bos, eos, *_, opening, closing = (token_id(backend, token) for token in FORMAT)
         plain = Backend.from_str(backend.to_str())
         plain.encode_special_tokens = True
+        for one in (backend, plain):  # it would remember 10,000 whole texts: our vocabulary has no words to remember
+            one.model._resize_cache(0)
         return cls(backend, bos, eos, frozenset([eos]), opening, closing, plain=plain)
 
     @classmethod

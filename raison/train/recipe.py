@@ -1,6 +1,7 @@
 """A recipe from its first stage to its bill: stages in order, each resumable, each judged on the same fresh problems.
 
     runs/<run>/recipe.toml            the recipe with every default in place
+               tokenizer.json         the vocabulary of all its ids, for whoever reads rollouts while it runs
                run.json               what is done so far: outcomes, bill, machine, versions
                stages/<stage>/        checkpoints, metrics.jsonl, rollouts.jsonl (where it samples), model/ or adapter/
                evaluation.json        accuracy over budgets and votes of the final model, two traces
@@ -27,13 +28,14 @@ import torch
 from raison import __version__, hardware
 from raison.config import BASE, CONTROL, DistillStage, GrpoStage, Recipe, Stage, dump
 from raison.errors import UserError
-from raison.files import write_atomic
+from raison.files import holding, write_atomic
 from raison.hardware import release_memory
 from raison.metrics import Sink
 from raison.model.spec import ModelSpec
 from raison.model.transformer import Transformer
 from raison.tasks.catalog import load_task
 from raison.tasks.task import checker_id
+from raison.think import effort
 from raison.train import bill
 from raison.train.bill import Bill, StageBill
 from raison.train.loop import Loop, LoopSettings, StopRequest
@@ -42,6 +44,7 @@ from raison.train.outcome import Judge, StageOutcome
 from raison.train.predict import predict
 from raison.train.stages import Bench, new_learner, prepare
 from raison.weights import folder as model_folder
+from raison.weights.vocabulary_files import VOCABULARY
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +76,13 @@ class Watch(Protocol):
 
 
 def run_recipe(recipe: Recipe, folder: Path, *, watch: Watch, resume: bool = False) -> RunResult:
-    """Run what is left of the recipe in `folder`. Raises UserError, and Stopped when the user asked to stop."""
-    return Run(recipe, folder, watch, resume).go()
+    """Run what is left of the recipe in `folder`, which is held until it ends.
+
+    Raises UserError, also when another process is at work there, and Stopped when the user asked to stop.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with holding(folder):
+        return Run(recipe, folder, watch, resume).go()
 
 
 def expand(recipe: Recipe) -> list[Planned]:
@@ -127,9 +135,9 @@ class Run:
         return Bill(tuple(predicted), bill.with_points(actual, start_of(self.plan, base)))
 
     def _begin(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
         if not self.state:
             write_atomic(self.folder / "recipe.toml", dump(self.recipe).encode())
+            write_atomic(self.folder / VOCABULARY, self.bench.tokenizer.to_json().encode())
             lines = [(planned.stage, planned.spec or self.origin.spec) for planned in self.plan]
             predicted = predict(self.bench, lines, self.origin.fresh, self.origin.spec if self.origin.base else None)
             self.state = {
@@ -176,7 +184,8 @@ class Run:
         write_atomic(self.folder / "evaluation.json", json.dumps(evaluation, indent=1).encode())
         self.state |= {"evaluation": evaluation, "ended": _now()}
         final = StageOutcome(**self._outcomes()[self.recipe.final_stage])
-        model_folder.save(self.folder / "model", model, self.bench.tokenizer, self._provenance(final))
+        provenance = self._provenance(final) | effort.provenance_of(_curve(evaluation))
+        model_folder.save(self.folder / "model", model, self.bench.tokenizer, provenance)
         self._save()
 
     def _provenance(self, outcome: StageOutcome) -> dict[str, Any]:
@@ -191,6 +200,11 @@ class Run:
     def _save(self) -> None:
         self.state["bill"] = self.bill().to_json()
         write_atomic(self.folder / "run.json", json.dumps(self.state, indent=1).encode())
+
+
+def _curve(evaluation: dict[str, Any]) -> list[tuple[int, float]]:
+    """Accuracy over budgets, as an evaluation holds it."""
+    return [(m["budget"], m["pass_at_1"]["value"]) for m in evaluation["budgets"]]
 
 
 def start_of(plan: Sequence[Planned], base: str | None = None) -> dict[str, str]:

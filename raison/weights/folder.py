@@ -22,7 +22,7 @@ import safetensors.torch
 import torch
 
 from raison.errors import CheckpointError, UserError
-from raison.files import finish_interrupted, replace_folder, standing
+from raison.files import finish_interrupted, replace_folder, standing, write_atomic
 from raison.model.spec import ModelSpec
 from raison.model.transformer import Transformer
 from raison.text.chat import TEMPLATE
@@ -93,6 +93,17 @@ def open_folder(folder: Path) -> Opened:
         raise CheckpointError(f"{source}: {error}") from error
     size = sum(file.stat().st_size for file in source.glob("*.safetensors"))
     return Opened(source, "Hugging Face folder", size, spec, tokenizer, tensors, about.get("provenance", {}), notes)
+
+
+def annotate(folder: Path, more: Mapping[str, Any]) -> None:
+    """Add to a model folder's provenance, in one step. Raises UserError where nothing can be written there."""
+    path = _readable(folder.resolve()) / PROVENANCE
+    about: dict[str, Any] = read_json(path) if path.is_file() else {"format": FORMAT}
+    about["provenance"] = {**about.get("provenance", {}), **more}
+    try:
+        write_atomic(path, (json.dumps(about, indent=2, ensure_ascii=False) + "\n").encode())
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror or error}; copy the model folder first") from error
 
 
 def _contents(

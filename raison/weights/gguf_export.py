@@ -46,12 +46,20 @@ FILE_TYPES = {"F32": 0, "F16": 1, "Q4_0": 2, "Q8_0": 7}
 """general.file_type, llama.cpp's number for what most tensors are."""
 
 
-def export_gguf(path: Path, model: Transformer, tokenizer: Tokenizer, quant: Kind, name: str) -> None:
-    """Write the main model. Raises UserError where no architecture of llama.cpp's has this shape."""
+def export_gguf(
+    path: Path, model: Transformer, tokenizer: Tokenizer, quant: Kind, name: str, absorbed: bool = False
+) -> None:
+    """Write the main model; `absorbed` splits kv_b_proj as llama.cpp's own conversion does.
+
+    llama.cpp attends to latents with the halves, and to expanded keys and values with kv_b_proj whole. Raises UserError
+    where no architecture of llama.cpp's has this shape.
+    """
     spec = model.spec
     architecture = ARCHITECTURE_OF[family_of(halved(spec)).model_type]
-    fields = _metadata(spec, architecture, quant, name) | _vocabulary(tokenizer, spec.vocab_size)
+    fields = _metadata(spec, architecture, quant, name, absorbed) | _vocabulary(tokenizer, spec.vocab_size)
     tensors = dict(_tensors(model, architecture))
+    if absorbed and spec.is_latent:
+        tensors = {key: part for name, tensor in tensors.items() for key, part in _split(name, tensor, spec)}
     write_gguf(path, fields, tensors, lambda key, shape: _kind(key, shape, quant))
 
 
@@ -62,7 +70,7 @@ def _kind(name: str, shape: tuple[int, ...], quant: Kind) -> Kind:
     return quant if shape[-1] % FORMATS[quant].elements == 0 else "F16"
 
 
-def _metadata(spec: ModelSpec, architecture: str, quant: Kind, name: str) -> dict[str, Field]:
+def _metadata(spec: ModelSpec, architecture: str, quant: Kind, name: str, absorbed: bool) -> dict[str, Field]:
     plain = {
         "general.architecture": Field(architecture, "str"), "general.name": Field(name, "str"),
         "general.file_type": Field(FILE_TYPES[quant], "u32"), "general.quantization_version": Field(2, "u32"),
@@ -71,7 +79,7 @@ def _metadata(spec: ModelSpec, architecture: str, quant: Kind, name: str) -> dic
         "block_count": spec.num_hidden_layers, "context_length": spec.max_position_embeddings,
         "embedding_length": spec.hidden_size, "feed_forward_length": spec.intermediate_size,
         "attention.head_count": spec.num_attention_heads, "vocab_size": spec.vocab_size,
-        "rope.dimension_count": spec.rotary_width, **(_latent(spec) if spec.is_latent else _grouped(spec)),
+        "rope.dimension_count": spec.rotary_width, **(_latent(spec, absorbed) if spec.is_latent else _grouped(spec)),
         **(_routed(spec) if spec.n_routed_experts else {}),
     }  # fmt: skip
     reals = {"attention.layer_norm_rms_epsilon": spec.rms_norm_eps, "rope.freq_base": spec.rope_theta}
@@ -90,14 +98,20 @@ def _grouped(spec: ModelSpec) -> dict[str, int]:
     }  # fmt: skip
 
 
-def _latent(spec: ModelSpec) -> dict[str, int]:
-    """With kv_b_proj whole, llama.cpp attends with expanded keys and values: as many as query heads."""
+def _latent(spec: ModelSpec, absorbed: bool) -> dict[str, int]:
+    """With kv_b_proj whole as many keys and values as queries; absorbed, one latent for all."""
     ranks = {"attention.kv_lora_rank": spec.latent_rank} | (
         {"attention.q_lora_rank": spec.q_lora_rank} if spec.q_lora_rank else {}
     )
+    if not absorbed:
+        return ranks | {
+            "attention.head_count_kv": spec.num_attention_heads, "attention.key_length": spec.qk_head_dim,
+            "attention.value_length": spec.v_head_dim,
+        }  # fmt: skip
     return ranks | {
-        "attention.head_count_kv": spec.num_attention_heads, "attention.key_length": spec.qk_head_dim,
-        "attention.value_length": spec.v_head_dim,
+        "attention.head_count_kv": 1, "attention.key_length": spec.latent_rank + spec.qk_rope_head_dim,
+        "attention.value_length": spec.latent_rank, "attention.key_length_mla": spec.qk_head_dim,
+        "attention.value_length_mla": spec.v_head_dim,
     }  # fmt: skip
 
 
@@ -162,6 +176,16 @@ def _tensors(model: Transformer, architecture: str) -> Iterator[tuple[str, Tenso
         yield from _experts(layer, f"{prefix}.mlp", spec, views)
     if isinstance(spec.rope_scaling, Llama3Spec):
         yield ROPE_FACTORS, inverse_frequencies(replace(spec, rope_scaling=None)) / inverse_frequencies(spec)
+
+
+def _split(name: str, tensor: Tensor, spec: ModelSpec) -> Iterator[tuple[str, Tensor]]:
+    """kv_b_proj [H * (P + V), C] as attn_k_b [H, C, P] and attn_v_b [H, V, C]; all else as it is."""
+    if not name.endswith(".attn_kv_b.weight"):
+        yield name, tensor
+        return
+    by_head = tensor.unflatten(0, (spec.num_attention_heads, -1))
+    yield name.replace("kv_b", "k_b"), by_head[:, : spec.qk_nope_head_dim].transpose(1, 2)
+    yield name.replace("kv_b", "v_b"), by_head[:, spec.qk_nope_head_dim :]
 
 
 def _experts(layer: int, prefix: str, spec: ModelSpec, views: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:

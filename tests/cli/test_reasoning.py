@@ -104,31 +104,3 @@ def test_demo_without_a_terminal(model_folder: str, monkeypatch: pytest.MonkeyPa
 def test_without_the_shipped_reasoner_it_says_how_to_make_one(capsys: Capture) -> None:
     assert main(["demo"]) == 2
     assert "raison run recipes/countdown.toml" in capsys.readouterr().err
-
-
-def test_bench_engine_measures_every_width_and_names_who_is_absent(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("raison.bench.engine_speed.importlib.util.find_spec", lambda name: None)
-    arguments = ["--streams", "1,3", "--tokens", "5", "--prompt", "7", "--rounds", "1", "--widths", "fp32,q8"]
-    assert main(["bench", "engine", *arguments, "--against", "llama.cpp", "--threads", "1", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert set(found["rates"]) == {"raison fp32", "raison q8"} and set(found["rates"]["raison q8"]) == {"1", "3"}
-    assert all(rate > 0 for row in found["rates"].values() for rate in row.values())
-    assert found["absent"] == ["llama.cpp"] and found["ratios"] == {}
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--streams", "1,x"], "--streams has 'x'"),
-        (["--tokens", "0"], "--tokens has '0'"),
-        (["--against", "lama.cpp"], 'did you mean "llama.cpp"'),
-        (["--widths", "q5"], 'no width "q5"'),
-    ],
-)
-def test_bench_engine_refuses_what_makes_no_sense(
-    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["bench", "engine", *arguments]) == 2
-    assert message in capsys.readouterr().err

@@ -63,7 +63,9 @@ class Scripted(Engine):
 
 
 def scripted(tokens: list[int]) -> Scripted:
-    return Scripted(small_model(), TOKENIZER, EngineSettings(cache_tokens=4096)).script(tokens)
+    engine = Scripted(small_model(), TOKENIZER, EngineSettings(cache_tokens=4096)).script(tokens)
+    engine._turns = None  # native code would draw by itself
+    return engine
 
 
 def say(thinking: str, answer: str) -> list[int]:

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from raison.engine.grammar import Grammar
+from raison.engine.grammar import KEPT, Grammar, Grammars
 from raison.engine.sequence import SamplingParams
 from raison.errors import UserError
 from raison.reasoner import Reasoner
@@ -88,3 +88,12 @@ def test_the_python_interface() -> None:
         reasoner.generate("x", regex="a", schema={})
     with pytest.raises(UserError, match="not JSON"):
         reasoner.generate("x", schema="{")
+
+
+def test_ever_new_grammars_take_no_more_memory() -> None:
+    grammars = Grammars(TOKENIZER, small_model().spec.vocab_size)
+    for number in range(KEPT + 10):
+        grammars.start(Grammar("regex", f"a{number}"))
+        grammars.start(Grammar("regex", "a0"))
+    assert len(grammars._compiled) == KEPT
+    assert Grammar("regex", "a0") in grammars._compiled and Grammar("regex", "a1") not in grammars._compiled

@@ -8,6 +8,7 @@ from typing import Literal
 import pytest
 import torch
 
+from raison.engine.cache import CacheDtype
 from raison.engine.engine import Engine, EngineSettings
 from raison.engine.native_runner import NativeRunner
 from raison.engine.twin import compute_copy
@@ -20,6 +21,7 @@ from tests.engine.small import TOKENIZER, params
 from tests.shapes import FAMILY_SHAPES, SHAPES, random_ids, random_model
 
 Width = Literal["q8", "q4"]
+SETTINGS = EngineSettings(page_size=4, cache_tokens=2048, max_batch=16, prefill_chunk=70)
 ALL = {**SHAPES, **FAMILY_SHAPES}
 
 
@@ -27,14 +29,18 @@ def model_of(shape: str) -> Transformer:
     return random_model(replace(ALL[shape], vocab_size=1280))
 
 
-def engine_of(model: Transformer, dtype: Literal["fp32", "q8", "q4"]) -> Engine:
-    settings = EngineSettings(page_size=4, cache_tokens=2048, max_batch=16, prefill_chunk=70, dtype=dtype)
-    engine = Engine(model, TOKENIZER, settings)
+def engine_of(model: Transformer, dtype: Literal["fp32", "q8", "q4"], cache: CacheDtype = "auto") -> Engine:
+    engine = Engine(model, TOKENIZER, replace(SETTINGS, dtype=dtype, cache_dtype=cache))
     assert isinstance(engine._runner, NativeRunner)
     return engine
 
 
-def gaps(engine: Engine, reference: Transformer) -> torch.Tensor:
+def twin_of(model: Transformer, dtype: Literal["fp32", "q8", "q4"], cache: CacheDtype = "auto") -> Engine:
+    """The same in PyTorch."""
+    return Engine(model, TOKENIZER, replace(SETTINGS, dtype=dtype, cache_dtype=cache, kernels="torch"))
+
+
+def gaps(engine: Engine, reference: Transformer | Engine) -> torch.Tensor:
     """Between the engine's log-probabilities and the reference's, over long and short prompts and their answers."""
     prompts = [random_ids(n, 1280, seed=n) for n in (1, 2, 33, 101)]
     groups = engine.generate(prompts, [params(i, max_tokens=12) for i in range(len(prompts))], n=2)
@@ -56,12 +62,22 @@ def test_fp32_is_the_model(shape: str) -> None:
 
 
 @pytest.mark.usefixtures("variant")
+@pytest.mark.parametrize("shape", [name for name, spec in ALL.items() if not spec.n_routed_experts])
+def test_a_cache_of_16_bits_is_the_twins(shape: str) -> None:
+    """Beside exact weights: far nearer to the twin with the same cache than what the rounding itself does."""
+    model = model_of(shape)
+    found = gaps(engine_of(model, "fp32", "fp16"), twin_of(model, "fp32", "fp16"))
+    exact = gaps(engine_of(model, "fp32", "fp16"), model)
+    assert found.mean() < exact.mean() / 4 and exact.max() < 0.01
+
+
+@pytest.mark.usefixtures("variant")
 @pytest.mark.parametrize("width", ["q8", "q4"])
 @pytest.mark.parametrize("shape", [name for name, spec in ALL.items() if not spec.n_routed_experts])
 def test_rounded_weights_are_the_twins(shape: str, width: Width) -> None:
     """Up to activations at the middle between two bytes, and the order in which absorbed MLA rounds."""
     model = model_of(shape)
-    found = gaps(engine_of(model, width), compute_copy(model, width))
+    found = gaps(engine_of(model, width), twin_of(model, width))
     exact = gaps(engine_of(model, width), model)
     assert found.mean() < (0.06 if model.spec.is_latent else 0.005)
     assert exact.mean() > found.mean()
@@ -73,7 +89,7 @@ def test_rounded_weights_are_the_twins(shape: str, width: Width) -> None:
 def test_rounded_experts_stay_near(shape: str, width: Width) -> None:
     """A rounded activation can send a token to another expert: near in the mean alone."""
     model = model_of(shape)
-    assert gaps(engine_of(model, width), compute_copy(model, width)).mean() < 0.25
+    assert gaps(engine_of(model, width), twin_of(model, width)).mean() < 0.25
 
 
 @pytest.mark.usefixtures("variant")
@@ -121,7 +137,7 @@ def test_blocks_of_a_file_keep_their_values(kind: str, width: Width) -> None:
             for one, other in zip(twin.layers.modules(), model.layers.modules(), strict=True):
                 if isinstance(one, Linear) and isinstance(other, Linear) and other.packed is not None:
                     one.weight.copy_(other.matrix(torch.float32))
-    assert gaps(engine_of(model, width), twin).mean() < 0.005
+    assert gaps(engine_of(model, width, "fp32"), twin).mean() < 0.005
 
 
 def test_rounding_by_hand() -> None:

@@ -13,7 +13,7 @@ import torch
 
 from raison.engine.engine import Engine, EngineSettings
 from raison.engine.sequence import SamplingParams
-from raison.engine.speculate import PERIOD, TRIAL, Worth, continuation
+from raison.engine.speculate import continuation
 from raison.errors import UserError
 from raison.model.transformer import Transformer
 from raison.reasoner import SHIPPED, load
@@ -139,19 +139,6 @@ def test_what_followed_before_is_guessed() -> None:
     assert after(7, 1, 2, 5, 3, 1, 2, 6, 7, 1, 2) == [5, 3, 1]  # but a longer match more
     assert after(1, 2, 3) == [] and after(5) == [] and after(1, 9, 1) == []
     assert after(4, 4, 4, most=2) == [4]
-
-
-def test_guessing_stops_where_it_costs_more() -> None:
-    for cost, pays in ((0.5, True), (2.0, False)):
-        worth = Worth()
-        choices = []
-        for _ in range(2 * TRIAL + PERIOD):
-            choices.append(worth.pays(3))
-            worth.learn(3, choices[-1], cost if choices[-1] else 1.0, 1)
-        assert choices[:TRIAL] == [True] * TRIAL and choices[TRIAL : 2 * TRIAL] == [False] * TRIAL
-        assert choices[2 * TRIAL :] == [pays] * PERIOD
-        assert worth.pays(3)  # tried again
-        assert worth.pays(100)  # and for other batches on its own
 
 
 def test_settings_that_cannot_be() -> None:

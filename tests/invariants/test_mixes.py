@@ -1,5 +1,5 @@
 """Random mixes of requests against the same requests one by one: lengths, budgets, samples, prefixes, cancellations, in
-caches too small for them, in every width, with guesses and without.
+caches too small for them, in every width, with guesses and without, with room to swap and without.
 
 RAISON_MIXES=10000 runs as many (default 150 for each width).
 """
@@ -29,10 +29,11 @@ def two_threads() -> None:
     torch.set_num_threads(2)
 
 
-def engine_of(width: Width, tokens: int, batch: int, chunk: int, guesses: Guesses = "none") -> Engine:
+def engine_of(width: Width, tokens: int, batch: int, chunk: int, swap: int = 0, guesses: Guesses = "none") -> Engine:
     settings = EngineSettings(
-        page_size=4, cache_tokens=tokens, max_batch=batch, prefill_chunk=chunk, dtype=width, speculation=guesses
-    )
+        page_size=4, cache_tokens=tokens, swap_tokens=swap, max_batch=batch, prefill_chunk=chunk, dtype=width,
+        speculation=guesses,
+    )  # fmt: skip
     return Engine(small_model(), TOKENIZER, settings)
 
 
@@ -85,12 +86,13 @@ def lives(engine: Engine, requests: list[Asked], numbers: random.Random) -> dict
 @pytest.mark.parametrize("width", ["fp32", "q8", "q4"])
 def test_random_mixes_are_the_requests_one_by_one(width: Width) -> None:
     numbers = random.Random(f"mixes/{width}")
-    preempted = cancelled = compared = 0
+    preempted = restored = cancelled = compared = 0
     engine = engine_of(width, 160, 6, 13)
     for mix in range(MIXES):
         if mix % 50 == 0:
-            preempted += engine.stats.preemptions
+            preempted, restored = preempted + engine.stats.preemptions, restored + engine.stats.tokens_restored
             sizes = numbers.choice((96, 160, 400)), numbers.randint(2, 7), numbers.choice((5, 13, 64))
+            sizes = *sizes, numbers.choice((0, 24, 400))
             engine = engine_of(width, *sizes, numbers.choice(("none", "auto", "mtp", "lookup")))
         requests = [draw(numbers) for _ in range(numbers.randint(1, 5))]
         ends = lives(engine, requests, numbers)
@@ -101,6 +103,8 @@ def test_random_mixes_are_the_requests_one_by_one(width: Width) -> None:
             cancelled, compared = cancelled + stopped, compared + len(end.token_ids)
             assert end.token_ids == (tokens[: len(end.token_ids)] if stopped else tokens), requests[index]
             assert end.logprobs == logprobs[: len(end.logprobs)]
-        pool = engine._scheduler.pool
+        pool, room = engine._scheduler.pool, engine._scheduler.room
         assert pool.available == pool.total and not pool.references.any() and not engine._scheduler.followers
+        assert room.available == room.total
+    assert restored + engine.stats.tokens_restored > MIXES / 10
     assert preempted + engine.stats.preemptions > MIXES / 50 and cancelled > MIXES / 50 and compared > 20 * MIXES

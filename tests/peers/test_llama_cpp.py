@@ -7,6 +7,7 @@ first near-tie: where our two best logits lie within NEAR of each other, roundin
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -47,10 +48,12 @@ def agree(model: Reasoner, prompt: list[int], found: list[int], near: float) -> 
     return len(found)
 
 
+@pytest.mark.parametrize("absorbed", [False, True])
 @pytest.mark.parametrize("quant", ["F32", "F16", "Q8_0"])
-def test_the_shipped_reasoner(tmp_path: Path, quant: str) -> None:
+def test_the_shipped_reasoner(tmp_path: Path, quant: Any, absorbed: bool) -> None:
+    """Also in the form in which llama.cpp attends to latents."""
     ours = raison.load()
-    export_gguf(tmp_path / "m.gguf", ours.model, ours.tokenizer, quant, "countdown-r1")  # type: ignore[arg-type]
+    export_gguf(tmp_path / "m.gguf", ours.model, ours.tokenizer, quant, "countdown-r1", absorbed)
     same = raison.load(tmp_path / "m.gguf")
     task, total = load_task("countdown"), 0
     for seed in range(5):

@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from raison.errors import NumericalError, UserError
+from raison.text.tokenizer import load_backend
 from raison.train import checkpoint
 from raison.train import recipe as recipes
 from raison.train.loop import Stopped, StopRequest
@@ -69,6 +70,8 @@ def test_every_rollout_is_in_the_log_with_what_is_needed_to_use_it_again(finishe
     trained = sum(s.tokens for s in watcher.steps if s.stage == "grpo") - sampled
     assert trained >= 0
     assert {r.step for r in rollouts} == {0, 1, 2}
+    vocabulary = load_backend(folder / "tokenizer.json")
+    assert vocabulary.to_str() == load_backend(folder / "model" / "tokenizer.json").to_str()
     assert all(len(r.logprobs) == len(r.completion_ids) and r.verdict.checker == "countdown@1" for r in rollouts)
 
 

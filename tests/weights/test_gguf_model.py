@@ -11,6 +11,7 @@ import torch
 
 from raison.errors import CheckpointError, UserError
 from raison.model.spec import Llama3Spec, ModelSpec, YarnSpec
+from raison.reasoner import stored_width
 from raison.text.tokenizer import Tokenizer
 from raison.weights import folder
 from raison.weights.export import export
@@ -19,7 +20,7 @@ from raison.weights.gguf_file import GgufFile, open_gguf
 from raison.weights.gguf_model import GgufTensors, spec_of
 from raison.weights.huggingface import check_tensors
 from raison.weights.opened import LoadedModel
-from raison.weights.source import load, locate
+from raison.weights.source import load, locate, open_model
 from raison.weights.survey import survey
 from tests.shapes import FAMILY_SHAPES, SHAPES, absorbed_logits, random_ids, random_model
 
@@ -56,6 +57,24 @@ def test_round_trip_is_exact_in_f32(tmp_path: Path, name: str) -> None:
         assert (absorbed_logits(packed.model, IDS, (30, 10)) - expected).abs().max() < 1e-4
     texts = ("Make 46 from 3, 7, 25.\n", "Wait, 1000 -> 12 × 5 = 60 ✓ 你好 🎉", "<｜User｜></think>")
     assert [expanded.tokenizer.encode(t) for t in texts] == [TOKENIZER.encode(t) for t in texts]
+
+
+@pytest.mark.parametrize(("quant", "error"), [("F32", 1e-7), ("Q8_0", 0.01), ("Q4_0", 0.15)])
+def test_the_absorbed_form_is_the_same_model(tmp_path: Path, quant: Any, error: float) -> None:
+    """Every matrix but kv_b_proj is the same; that one is near the trained one, as blocks round, and exact in F32."""
+    model = random_model(replace(shape_of("groups"), kv_lora_rank=32, qk_nope_head_dim=32, v_head_dim=32))
+    export_gguf(tmp_path / "whole.gguf", model, TOKENIZER, quant, "m")
+    export_gguf(tmp_path / "absorbed.gguf", model, TOKENIZER, quant, "m", absorbed=True)
+    whole, absorbed = (open_model(tmp_path / f"{form}.gguf") for form in ("whole", "absorbed"))
+    assert absorbed.spec == whole.spec and absorbed.tensors.keys() == whole.tensors.keys()
+    assert stored_width(absorbed.tensors) == stored_width(whole.tensors)
+    trained = model.state_dict()
+    for name, matrix in absorbed.tensors.items():
+        if name.endswith("kv_b_proj.weight"):
+            far = (matrix.expand() - trained[name.removeprefix("model.")]).abs().max() / matrix.expand().abs().max()
+            assert far < error, name
+        else:
+            assert torch.equal(matrix.expand(), whole.tensors[name].expand()), name
 
 
 @pytest.mark.parametrize("quant", ["F16", "Q8_0", "Q4_0"])

@@ -48,52 +48,62 @@ LANES = 16
 """Rows of logits end at a whole vector of the widest variant."""
 
 
-def _fields(kind: type, names: str) -> list[tuple[str, type]]:
+def fields(kind: type, names: str) -> list[tuple[str, type]]:
     return [(name, kind) for name in names.split()]
 
 
 class _Shape(ctypes.Structure):
     _fields_ = (
-        *_fields(ctypes.c_int32, "vocabulary hidden layers heads q_rank kv_rank nope rope value inner experts chosen"),
-        *_fields(ctypes.c_int32, "expert_inner shared_inner groups kept_groups first_dense normalise"),
-        *_fields(ctypes.c_int32, "key_heads head qkv_bias out_bias qk_norm neighbours group_best sigmoid"),
-        *_fields(ctypes.c_int32, "format head_format joins"),
-        *_fields(ctypes.c_float, "routed_scale epsilon softmax_scale"),
-        *_fields(POINTER, "cosines sines"),
+        *fields(ctypes.c_int32, "vocabulary hidden layers heads q_rank kv_rank nope rope value inner experts chosen"),
+        *fields(ctypes.c_int32, "expert_inner shared_inner groups kept_groups first_dense normalise"),
+        *fields(ctypes.c_int32, "key_heads head qkv_bias out_bias qk_norm neighbours group_best sigmoid"),
+        *fields(ctypes.c_int32, "format head_format joins"),
+        *fields(ctypes.c_float, "routed_scale epsilon softmax_scale"),
+        *fields(POINTER, "cosines sines"),
     )
 
 
 class _Weight(ctypes.Structure):
-    _fields_ = ("data", POINTER), *_fields(ctypes.c_int32, "kind outputs inputs unused")
+    _fields_ = ("data", POINTER), *fields(ctypes.c_int32, "kind outputs inputs unused")
 
 
-class _Step(ctypes.Structure):
+class StepArguments(ctypes.Structure):
     _fields_ = (
-        *_fields(ctypes.c_int32, "rows segments threads page_size"),
-        *_fields(POINTER, "ids positions starts slots blocks"),
-        *_fields(ctypes.c_int64, "blocks_stride"),
-        *_fields(POINTER, "cache"),
-        *_fields(ctypes.c_int64, "layer_stride"),
-        *_fields(POINTER, "outputs logits"),
-        *_fields(ctypes.c_int64, "logits_stride"),
-        *_fields(POINTER, "before states"),
+        *fields(ctypes.c_int32, "rows segments threads page_size"),
+        *fields(POINTER, "ids positions starts slots blocks"),
+        *fields(ctypes.c_int64, "blocks_stride"),
+        *fields(POINTER, "cache"),
+        *fields(ctypes.c_int64, "layer_stride"),
+        *fields(POINTER, "outputs logits"),
+        *fields(ctypes.c_int64, "logits_stride"),
+        *fields(POINTER, "before states"),
+        *fields(ctypes.c_int64, "cache_bits"),
     )
+
+    @classmethod
+    def of(cls, blocks: Ints, cache_ZGPW: Tensor) -> StepArguments:
+        """Where the cache and its pages are; no rows yet."""
+        return cls(
+            page_size=cache_ZGPW.shape[2], blocks=address(blocks), blocks_stride=blocks.shape[1],
+            cache=cache_ZGPW.data_ptr(), layer_stride=cache_ZGPW.stride(0),
+            cache_bits=8 * cache_ZGPW.element_size(),
+        )  # fmt: skip
 
 
 class _Guess(ctypes.Structure):
     _fields_ = (
-        ("first", _Step),
-        *_fields(ctypes.c_int64, "width"),
-        *_fields(POINTER, "most temperatures uniforms tokens"),
+        ("first", StepArguments),
+        *fields(ctypes.c_int64, "width"),
+        *fields(POINTER, "most temperatures uniforms tokens"),
     )
 
 
 class _Draw(ctypes.Structure):
     _fields_ = (
-        *_fields(ctypes.c_int32, "rows vocabulary threads unused"),
-        *_fields(POINTER, "logits"),
-        *_fields(ctypes.c_int64, "stride"),
-        *_fields(POINTER, "lines temperatures uniforms tokens logprobs"),
+        *fields(ctypes.c_int32, "rows vocabulary threads unused"),
+        *fields(POINTER, "logits"),
+        *fields(ctypes.c_int64, "stride"),
+        *fields(POINTER, "lines temperatures uniforms tokens logprobs"),
     )
 
 
@@ -145,8 +155,9 @@ def _declared(handle: ctypes.CDLL) -> ctypes.CDLL:
     handle.raison_pack.argtypes, handle.raison_pack.restype = [POINTER, POINTER, ctypes.c_int], None
     handle.raison_warm.argtypes, handle.raison_warm.restype = [ctypes.c_int64], None
     handle.raison_free.argtypes, handle.raison_free.restype = [POINTER], None
-    handle.raison_step.argtypes, handle.raison_step.restype = [POINTER, ctypes.POINTER(_Step)], None
+    handle.raison_step.argtypes, handle.raison_step.restype = [POINTER, ctypes.POINTER(StepArguments)], None
     handle.raison_guess.argtypes, handle.raison_guess.restype = [POINTER, ctypes.POINTER(_Guess)], None
+    handle.raison_turns.argtypes, handle.raison_turns.restype = [POINTER, POINTER, POINTER], ctypes.c_int
     handle.raison_draw.argtypes, handle.raison_draw.restype = [ctypes.POINTER(_Draw)], ctypes.c_int
     return handle
 
@@ -222,16 +233,17 @@ class NativeStep:
     def _open(self, model: Transformer, spec: ModelSpec, longest: int, precision: Precision, joins: bool) -> None:
         handle = library().handle
         assert handle is not None, library().why
-        self._library, self._model, self._raw = handle, model, precision != "fp32"
+        self.library, self._model, self._raw = handle, model, precision != "fp32"
         angles = rotation(model.spec, torch.arange(longest)).squeeze(1)
         self._tables = angles.real.contiguous(), angles.imag.contiguous()
-        self._handle = handle.raison_model(ctypes.byref(_shape(spec, precision, joins, *self._tables)))
+        self.handle = handle.raison_model(ctypes.byref(_shape(spec, precision, joins, *self._tables)))
         self._kept: list[Source] = []
+        self.width = spec.hidden_size
         self.refresh()
 
     def __del__(self) -> None:
-        if hasattr(self, "_handle"):
-            self._library.raison_free(self._handle)
+        if hasattr(self, "handle"):
+            self.library.raison_free(self.handle)
 
     def _weights(self) -> Iterator[Source]:
         return weights_of(self._model, self._raw)
@@ -241,7 +253,7 @@ class NativeStep:
         """Take over the model's weights as they are now."""
         sources = [x.detach().contiguous() if isinstance(x, Tensor) else x for x in self._weights()]
         handed = (_Weight * len(sources))(*map(_handed, sources))
-        self._library.raison_pack(self._handle, handed, torch.get_num_threads())
+        self.library.raison_pack(self.handle, handed, torch.get_num_threads())
         embedding, *rest = sources
         self._kept = [embedding, *(x for x in rest if len(x.shape) == 1)]
 
@@ -252,7 +264,7 @@ class NativeStep:
         """
         logits = self._room(lines)
         step = self._step(rows, blocks, cache_ZGPW, logits, None, states_ND)
-        self._library.raison_step(self._handle, ctypes.byref(step))
+        self.library.raison_step(self.handle, ctypes.byref(step))
         return logits
 
     def _room(self, lines: int) -> Tensor:
@@ -266,12 +278,13 @@ class NativeStep:
         logits: Tensor,
         before_ND: Tensor | None,
         states_ND: Tensor | None,
-    ) -> _Step:
-        return _Step(
+    ) -> StepArguments:
+        return StepArguments(
             len(rows.ids_N), len(rows.slots_S), torch.get_num_threads(), cache_ZGPW.shape[2],
-            _at(rows.ids_N), _at(rows.places_N), _at(rows.starts_S1), _at(rows.slots_S), _at(blocks), blocks.shape[1],
-            cache_ZGPW.data_ptr(), cache_ZGPW.stride(0), _at(rows.outputs_N), logits.data_ptr(), logits.stride(0),
-            *(None if x is None else x.data_ptr() for x in (before_ND, states_ND)),
+            address(rows.ids_N), address(rows.places_N), address(rows.starts_S1), address(rows.slots_S),
+            address(blocks), blocks.shape[1], cache_ZGPW.data_ptr(), cache_ZGPW.stride(0), address(rows.outputs_N),
+            logits.data_ptr(), logits.stride(0),
+            *(None if x is None else x.data_ptr() for x in (before_ND, states_ND)), 8 * cache_ZGPW.element_size(),
         )  # fmt: skip
 
 
@@ -300,10 +313,10 @@ class NativePredictor(NativeStep):
         tokens_KS = np.zeros((depth, stretches), np.int64)
         first = self._step(rows, blocks, cache_ZGPW, logits, before_ND, states_ND)
         order = _Guess(
-            first, before_ND.shape[1], _at(wanted.most_S), _at(wanted.temperatures_S), _at(wanted.uniforms_KS),
-            _at(tokens_KS),
+            first, before_ND.shape[1], address(wanted.most_S), address(wanted.temperatures_S),
+            address(wanted.uniforms_KS), address(tokens_KS),
         )  # fmt: skip
-        self._library.raison_guess(self._handle, ctypes.byref(order))
+        self.library.raison_guess(self.handle, ctypes.byref(order))
         return tokens_KS
 
 
@@ -316,13 +329,13 @@ def draw(
     count = len(lines_n)
     tokens_n, logprobs_n = np.zeros(count, np.int64), np.zeros(count, np.float32)
     order = _Draw(
-        count, vocabulary, torch.get_num_threads(), 0, logits.data_ptr(), logits.stride(0), _at(lines_n),
-        _at(temperatures_n), _at(uniforms_n), _at(tokens_n), _at(logprobs_n),
+        count, vocabulary, torch.get_num_threads(), 0, logits.data_ptr(), logits.stride(0), address(lines_n),
+        address(temperatures_n), address(uniforms_n), address(tokens_n), address(logprobs_n),
     )  # fmt: skip
     return tokens_n, logprobs_n, handle.raison_draw(ctypes.byref(order))
 
 
-def _at(array: NDArray[Any]) -> int:
+def address(array: NDArray[Any]) -> int:
     """Where the numbers stand; a quarter of what `array.ctypes.data` costs, a dozen times a step."""
     assert array.flags.c_contiguous
     buffer: Any = array  # which the stubs do not know it is

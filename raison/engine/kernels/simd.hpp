@@ -122,6 +122,9 @@ inline Ints high_nibbles(Ints w) { return _mm512_and_si512(_mm512_srli_epi16(w, 
 inline Vec to_floats(Ints x) { return (Vec)_mm512_cvtepi32_ps(x); }
 inline Vec fused(Vec a, Vec b, Vec c) { return (Vec)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c); }
 inline Vec load_halves(const char* p) { return (Vec)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)p)); }
+inline void store_halves(char* p, Vec x) {
+    _mm256_storeu_si256((__m256i*)p, _mm512_cvtps_ph((__m512)x, _MM_FROUND_TO_NEAREST_INT));
+}
 constexpr int BYTE_OFFSET = 128;
 
 // x * inverse to the nearest integers, which fit a byte; returns their sum.
@@ -149,6 +152,9 @@ inline Ints high_nibbles(Ints w) { return _mm256_and_si256(_mm256_srli_epi16(w, 
 inline Vec to_floats(Ints x) { return (Vec)_mm256_cvtepi32_ps(x); }
 inline Vec fused(Vec a, Vec b, Vec c) { return (Vec)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c); }
 inline Vec load_halves(const char* p) { return (Vec)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)p)); }
+inline void store_halves(char* p, Vec x) {
+    _mm_storeu_si128((__m128i*)p, _mm256_cvtps_ph((__m256)x, _MM_FROUND_TO_NEAREST_INT));
+}
 constexpr int BYTE_OFFSET = 0;
 
 inline int32_t round_bytes(Vec x, float inverse, int8_t* out) {

@@ -2,7 +2,7 @@
 //
 // Every number of a row depends on its own sequence alone, bit for bit, whatever the batch and the number of threads
 // (product.hpp). Mirrors engine/runner.py, which is the reference that tests hold it against. Not covered: bf16 weights.
-#include "guess.hpp"
+#include "turn.hpp"
 
 extern "C" {
 
@@ -17,6 +17,9 @@ void raison_step(const void* model, const raison::Step* step) {
 }
 void raison_guess(const void* model, const raison::Guess* guess) {
     raison::guess(*static_cast<const raison::Model*>(model), *guess);
+}
+int raison_turns(const void* model, const void* module, raison::Turns* turns) {
+    return raison::turns(*static_cast<const raison::Model*>(model), static_cast<const raison::Model*>(module), *turns);
 }
 int raison_draw(const raison::Draw* draw) { return raison::draw(*draw); }
 

@@ -1,0 +1,30 @@
+"""A fixed piece of work whose CPU time tells how fast the machine is just now, whoever else uses its caches and cores.
+
+Some Python, as a scheduler is, and a pass over more numbers than a core's own caches hold, as a step is. Not covered:
+an exact share of either; a change of speed is told from the neighbours' by some percent and not better.
+"""
+
+from __future__ import annotations
+
+import time
+
+import torch
+
+NAMES, NUMBERS = 20_000, 1 << 21
+"""Entries of a dictionary; numbers in fp32, 8 MB."""
+
+
+class Yardstick:
+    """Made once, so that what is measured allocates nothing large."""
+
+    def __init__(self) -> None:
+        self._numbers = torch.ones(NUMBERS)
+
+    def seconds(self) -> float:
+        """CPU time of the work now: some 10 ms."""
+        start = time.process_time()
+        found = {name: name for name in range(NAMES)}
+        assert len(found) == NAMES
+        for _ in range(4):
+            self._numbers.dot(self._numbers)
+        return time.process_time() - start

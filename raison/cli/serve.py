@@ -1,0 +1,85 @@
+"""`raison serve MODEL`: an OpenAI-compatible server over the engine, for this machine or for those who have a key.
+
+Not covered: what is served (serve/); keys and usage (cli/keys.py, cli/usage.py).
+"""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+
+from raison.cli.output import console_for, visible
+from raison.cli.session import prepare
+from raison.errors import UserError
+from raison.hardware import available_cores
+from raison.model import cost
+from raison.reasoner import SHIPPED, Reasoner, load
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+SMALL_PARAMETERS = 50e6
+"""Below it a step is so short that a second thread costs more than it brings, and HTTP wants the core."""
+
+
+def command(arguments: Namespace) -> int:
+    try:
+        import fastapi  # noqa: F401  # the extra `serve`
+        import prometheus_client  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError as error:
+        raise UserError(f"serving needs the package {error.name}: pip install 'raison[serve]'") from None
+    return _serve(arguments, console_for(arguments))
+
+
+def _serve(arguments: Namespace, console: Console) -> int:
+    from raison.serve.access import open_access
+    from raison.serve.logs import log_as_json
+    from raison.serve.server import create_app, run
+    from raison.serve.service import Service
+    from raison.serve.settings import ServeSettings
+    from raison.serve.store import home
+
+    settings = ServeSettings(
+        queued_requests=arguments.queue, deadline_seconds=arguments.deadline, drain_seconds=arguments.drain,
+        reasoning_field=arguments.reasoning_field,
+    )  # fmt: skip
+    access = open_access(home(), arguments.database)
+    if access.keyless() and arguments.host not in LOOPBACK:
+        access.close()
+        raise UserError(
+            f"no key was ever created, so only this machine may ask; --host {arguments.host} would open the server to "
+            "others: make a key first (raison keys create --name N), or leave --host away"
+        )
+    log_as_json(arguments.log)
+    name = arguments.name or model_name(arguments.model)
+    service = Service(loader(arguments, console), access, settings, name)
+    console.print(f"  serving {visible(name)} on http://{arguments.host}:{arguments.port}/v1", markup=False)
+    if access.keyless():
+        console.print("  no keys: this machine only (raison keys create --name N makes one)", markup=False)
+    run(create_app(service), service, arguments.host, arguments.port)
+    return 0
+
+
+def model_name(source: str | None) -> str:
+    """What clients call the model: the last part of its path, without the ending of a file."""
+    path = SHIPPED if source is None else Path(source)
+    return path.stem if path.suffix == ".gguf" else path.name
+
+
+def loader(arguments: Namespace, console: Console) -> Callable[[], Reasoner]:
+    """Loading as the engine's thread does it."""
+
+    def loads() -> Reasoner:
+        prepare(arguments.threads)
+        reasoner = load(arguments.model, dtype=arguments.dtype)
+        if not arguments.threads and cost.parameters(reasoner.spec) < SMALL_PARAMETERS:
+            prepare(max(1, available_cores() - 1))
+        for note in reasoner.notes:
+            console.print(f"  {visible(note)}", markup=False)
+        reasoner.engine.stats  # noqa: B018  # made here, once, before anybody asks
+        console.print("  ready", markup=False)
+        return reasoner
+
+    return loads

@@ -1,0 +1,137 @@
+// Attention of a tile's rows over the cache: rows that share their first tokens read them together.
+//
+// Samples of one prompt, or a prompt's own rows, form groups. What all rows of a group see is read a chunk at a time, for
+// every row while the chunk is in the nearest cache; then each row reads its own.
+#pragma once
+
+#include "scores.hpp"
+#include "tile.hpp"
+
+namespace raison {
+
+constexpr int CHUNK_KEYS = 64;    // keys that all rows of a group read before the next ones
+constexpr int GROUP_ROWS = 16;    // rows of a group at most
+constexpr int LEAST_SHARED = 32;  // tokens that make a group worth its while
+
+// Rows [first, first + rows) of the tile that see the same first `shared` tokens.
+struct RowGroup {
+    int first, rows, shared;
+};
+
+// What a head reads of every cached token: the part that is its key, and how much of which part is its value.
+struct Reading {
+    int key, value, value_width;
+};
+
+// Where the first head's query and result of the tile's first row stand, and how far rows and heads are apart.
+struct Heads {
+    const float* q;
+    int64_t q_row, q_head;
+    float* out;
+    int64_t out_row, out_head;
+};
+
+class Attention {
+  public:
+    explicit Attention(Tile& tile) : tile_(tile) {}
+
+    // Rows beside each other that share enough: at least half of what they might, and not too little. No member is to be
+    // without a group for want of rows.
+    void find_groups(const Layout& layout) {
+        layout_ = layout;
+        groups_.clear();
+        const int most = std::min(GROUP_ROWS, (tile_.count + tile_.size - 1) / tile_.size);
+        for (int i = 0; i < tile_.count;) {
+            RowGroup group{i, 1, tile_.length(i)};
+            for (int j = i + 1; j < tile_.count && group.rows < most; j++) {
+                const int both = std::min(group.shared, shared(i, j));
+                if (both < LEAST_SHARED || both * 2 < group.shared) break;
+                group.shared = both;
+                group.rows++;
+            }
+            if (group.rows == 1) group.shared = 0;
+            groups_.push_back(group);
+            i += group.rows;
+        }
+    }
+
+    // Where row i's token keeps a part of its line.
+    template <class Number>
+    Number* own(Number* cache, int i, int part) const {
+        const int64_t place = tile_.place(i), page = tile_.pages[i][place / layout_.page_size];
+        return cache + page * layout_.page() + layout_.part(part) + place % layout_.page_size * layout_.width;
+    }
+
+    // work(group, item): groups are shared out; where there are fewer than members, their items are.
+    template <class Work>
+    void each_head(const Member& me, int items, const Work& work) {
+        const int groups = (int)groups_.size(), units = groups * items;
+        if (groups >= 2 * tile_.size) {
+            for (int g = me.index; g < groups; g += tile_.size)
+                for (int item = 0; item < items; item++) work(groups_[g], item);
+        } else {
+            for (int unit = me.index; unit < units; unit += tile_.size) work(groups_[unit / items], unit % items);
+        }
+        tile_.meet();
+    }
+
+    template <class Number>
+    void attend(Member& me, const Number* cache, const RowGroup& group, int heads, const Reading& r, const Heads& at) {
+        switch (heads) {
+            case 1: attend_heads<1>(me, cache, group, r, at); break;
+            case 2: attend_heads<2>(me, cache, group, r, at); break;
+            case 3: attend_heads<3>(me, cache, group, r, at); break;
+            default: attend_heads<HEADS>(me, cache, group, r, at);
+        }
+    }
+
+  private:
+    // How many tokens two rows both see, in whole pages or to where the shorter ends.
+    int shared(int a, int b) const {
+        const int size = layout_.page_size, shorter = std::min(tile_.length(a), tile_.length(b));
+        int t = 0;
+        while (t < shorter && tile_.pages[a][t / size] == tile_.pages[b][t / size]) t += size;
+        return std::min(t, shorter);
+    }
+
+    template <class Number>
+    Part<Number> part(const Number* cache, int i, int index) const {
+        return {cache + layout_.part(index), tile_.pages[i], layout_.page_size, layout_.width, layout_.page()};
+    }
+
+    template <int N, class Number>
+    void attend_heads(Member& me, const Number* cache, const RowGroup& group, const Reading& r, const Heads& at) {
+        int longest = 0;
+        for (int i = 0; i < group.rows; i++) longest = std::max(longest, tile_.length(group.first + i));
+        me.scores.fit(group.rows * N, longest);
+        const int64_t stride = me.scores.stride();
+        each_part(group, [&](int i, int from, int to) {
+            const int row = group.first + i;
+            score<N>(part(cache, row, r.key), from, to, at.q + row * at.q_row, at.q_head, me.scores.row(i * N), stride);
+        });
+        for (int i = 0; i < group.rows; i++)
+            for (int h = 0; h < N; h++) softmax(me.scores.row(i * N + h), tile_.length(group.first + i));
+        each_part(group, [&](int i, int from, int to) {
+            const int row = group.first + i;
+            gather<N>(part(cache, row, r.value), r.value_width, from, to, me.scores.row(i * N), stride,
+                      at.out + row * at.out_row, at.out_head);
+        });
+    }
+
+    // work(row of the group, from, to): what all see, a chunk at a time for every row; then each row's own.
+    template <class Work>
+    void each_part(const RowGroup& group, const Work& work) {
+        for (int from = 0; from < group.shared; from += CHUNK_KEYS)
+            for (int i = 0; i < group.rows; i++) work(i, from, std::min(group.shared, from + CHUNK_KEYS));
+        for (int i = 0; i < group.rows; i++) {
+            const int stop = tile_.length(group.first + i);
+            if (group.shared < stop) work(i, group.shared, stop);
+        }
+    }
+
+    Tile& tile_;
+    Layout layout_{};
+    std::vector<RowGroup> groups_;
+};
+
+}  // namespace raison

@@ -1,0 +1,216 @@
+// Turns of decoding over the batch's own arrays, without a way back to Python: compute, draw, append, guess.
+//
+// For rows that lack one token each, and whose tokens no filter or grammar restricts. The engine does the same verb by verb
+// for all others (Engine._step), and is the reference that tests hold this against.
+#pragma once
+
+#include <chrono>
+
+#include "batch.hpp"
+#include "guess.hpp"
+
+namespace raison {
+
+struct Turns {
+    Batch batch;
+    Step step, module;     // where the cache and its pages are; rows are filled in here
+    int64_t width, gap;    // of a state; tokens that a module may have missed of a row and still guess for it
+    const int64_t* slots;  // [rows]
+    int64_t rows, most;    // turns at most
+    int64_t depth;         // guesses a row and turn at most
+    int64_t strict;        // whether guesses must have pages, or are made where they have
+    double now, patience;  // the clock's seconds, and after how many of them no other turn begins
+    int64_t *counts, *states;  // [rows], out: tokens taken, and what the last of them brought; before the first, who is SHORT
+    int64_t sampled, guessed;  // out
+};
+
+constexpr int UNREADY = 0, NOT_FINITE = -1;
+
+// Rows of a step that is put together stretch by stretch.
+struct Gathered {
+    std::vector<int64_t> ids, places, starts, slots, outputs;
+
+    void clear() { ids.clear(), places.clear(), starts.assign(1, 0), slots.clear(), outputs.clear(); }
+    int lines() const { return (int)ids.size(); }
+    Step step(Step where) const {
+        where.rows = lines(), where.segments = (int32_t)slots.size();
+        where.ids = ids.data(), where.positions = places.data(), where.starts = starts.data();
+        where.slots = slots.data(), where.outputs = outputs.data();
+        return where;
+    }
+};
+
+class Taker {
+  public:
+    // How many turns were taken, UNREADY before the first, or NOT_FINITE.
+    int run(const Model& model, const Model* module, Turns& turns) {
+        t_ = &turns, b_ = &turns.batch, module_ = module;
+        if (!ready()) return mark_short(), UNREADY;
+        const auto begun = std::chrono::steady_clock::now();
+        std::fill_n(turns.counts, turns.rows, 0);
+        turns.sampled = turns.guessed = 0;
+        for (int taken = 1;; taken++) {
+            compute(model);
+            if (!draw(model)) return NOT_FINITE;
+            const bool going = append();
+            if (module_) feed();
+            else if (turns.depth) look_up();
+            const std::chrono::duration<double> passed = std::chrono::steady_clock::now() - begun;
+            if (!going || taken == turns.most || passed.count() > turns.patience || !ready()) return taken;
+        }
+    }
+
+  private:
+    bool feeds() const { return module_ && t_->depth > 0; }
+
+    // Whether a row has its next place for itself and, where that is asked for, those of the guesses to come.
+    bool has_pages(int64_t slot) const {
+        const int64_t size = t_->step.page_size, place = b_->computed[slot], page = place / size;
+        if (b_->length[slot] != place + 1 || page >= b_->pages[slot]) return false;
+        if (b_->references[t_->step.blocks[slot * t_->step.blocks_stride + page]] != 1) return false;
+        const int64_t ahead = t_->strict && t_->depth ? b_->drafts[slot] + 1 + t_->depth : 0;
+        return (place + std::min(ahead, b_->left(slot) - 1)) / size < b_->pages[slot];
+    }
+
+    bool ready() const {
+        return std::all_of(t_->slots, t_->slots + t_->rows, [this](int64_t slot) { return has_pages(slot); });
+    }
+
+    void mark_short() const {
+        for (int64_t i = 0; i < t_->rows; i++) t_->states[i] = has_pages(t_->slots[i]) ? GOING : SHORT;
+    }
+
+    // Every row's last token and its guesses, a line of logits for each.
+    void compute(const Model& model) {
+        own_.clear();
+        for (int64_t i = 0; i < t_->rows; i++) {
+            const int64_t slot = t_->slots[i], first = b_->computed[slot];
+            for (int64_t at = first; at <= first + b_->drafts[slot]; at++) {
+                own_.outputs.push_back(own_.lines());
+                own_.ids.push_back(b_->known(slot)[at]), own_.places.push_back(at);
+            }
+            own_.starts.push_back(own_.lines()), own_.slots.push_back(slot);
+        }
+        Step step = logits(own_.step(t_->step), model, own_.lines(), logits_);
+        if (feeds()) states_.resize(own_.lines() * t_->width), step.states = states_.data();
+        raison::run(model, step);
+        stride_ = step.logits_stride;
+    }
+
+    static Step logits(Step step, const Model& model, int lines, std::vector<float>& room) {
+        step.logits_stride = padded(model.s.vocabulary);
+        if (room.size() < (size_t)lines * step.logits_stride) room.resize(lines * step.logits_stride);
+        step.logits = room.data();
+        return step;
+    }
+
+    // A token for each line, with the noise of its place, as far as the guesses agree. False where logits are not finite.
+    bool draw(const Model& model) {
+        const int lines = own_.lines(), threads = t_->step.threads, units = lines < 2 * threads ? 1 : threads;
+        temperature_.resize(lines), uniform_.resize(lines), token_.resize(lines), logprob_.resize(lines);
+        agreed_.assign(t_->rows, 0);
+        const Draw order{lines, model.s.vocabulary, threads, 0, logits_.data(), stride_, own_.outputs.data(),
+                         temperature_.data(), uniform_.data(), token_.data(), logprob_.data()};
+        std::atomic<bool> finite{true};
+        Pool::shared().run(threads, units, [&](int unit) {
+            static thread_local Drawer drawer;
+            for (int64_t i = unit * t_->rows / units; i < (unit + 1) * t_->rows / units; i++)
+                if (!draw_row(drawer, order, i)) finite = false;
+        });
+        return finite;
+    }
+
+    bool draw_row(Drawer& drawer, const Draw& order, int64_t i) {
+        const int64_t slot = t_->slots[i], stop = own_.starts[i + 1];
+        for (int64_t line = own_.starts[i]; line < stop; line++) {
+            temperature_[line] = b_->temperature[slot];
+            uniform_[line] = b_->uniform(slot, agreed_[i]);
+            if (!drawer.draw(order, (int)line)) return false;
+            if (line + 1 == stop || token_[line] != own_.ids[line + 1]) break;
+            agreed_[i]++;
+        }
+        return true;
+    }
+
+    // Whether all rows go on.
+    bool append() {
+        bool going = true;
+        taken_.resize(t_->rows);
+        for (int64_t i = 0; i < t_->rows; i++) {
+            const int64_t slot = t_->slots[i], first = own_.starts[i];
+            t_->guessed += b_->drafts[slot];
+            taken_[i] = b_->append(slot, &token_[first], &logprob_[first], agreed_[i], t_->now);
+            t_->states[i] = b_->state(slot);
+            t_->counts[i] += taken_[i], t_->sampled += taken_[i];
+            going &= t_->states[i] == GOING;
+        }
+        return going;
+    }
+
+    void look_up() const {
+        for (int64_t i = 0; i < t_->rows; i++) {
+            const int64_t slot = t_->slots[i], length = b_->length[slot];
+            if (t_->states[i] != GOING) continue;
+            int64_t* known = b_->known(slot);
+            const int64_t from = b_->continuation(slot);
+            b_->drafts[slot] = std::min(b_->room(slot, t_->depth, t_->step.page_size), length - from);
+            std::copy_n(known + from, b_->drafts[slot], known + length);
+        }
+    }
+
+    // The module computes the tokens that the model has moved on by, each with the state before it, and guesses from there.
+    void feed() {
+        fed_.clear(), most_.clear(), before_.clear(), fed_temperature_.clear();
+        for (int64_t i = 0; i < t_->rows; i++) {
+            const int64_t slot = t_->slots[i];
+            if (t_->depth && t_->states[i] == GOING && b_->unfed[slot] <= t_->gap) add(i, slot);
+            else b_->unfed[slot] += taken_[i];
+        }
+        if (!most_.empty()) guess();
+    }
+
+    void add(int64_t i, int64_t slot) {
+        const int64_t first = own_.starts[i];
+        for (int64_t k = 0; k < taken_[i]; k++) {
+            const int64_t place = own_.places[first + k];
+            fed_.ids.push_back(b_->known(slot)[place + 1]), fed_.places.push_back(place);
+            fed_.outputs.push_back(k + 1 < taken_[i] ? -1 : (int64_t)most_.size());
+        }
+        fed_.starts.push_back(fed_.lines()), fed_.slots.push_back(slot);
+        const float* states = states_.data() + first * t_->width;
+        before_.insert(before_.end(), states, states + taken_[i] * t_->width);
+        most_.push_back(b_->room(slot, t_->depth, t_->step.page_size));
+        fed_temperature_.push_back(b_->temperature[slot]);
+    }
+
+    void guess() {
+        const size_t count = most_.size();
+        noise_.resize(t_->depth * count), guess_.assign(t_->depth * count, 0);
+        for (size_t k = 0; k < noise_.size(); k++) noise_[k] = b_->uniform(fed_.slots[k % count], k / count);
+        Step first = logits(fed_.step(t_->module), *module_, (int)count, module_logits_);
+        after_.resize(before_.size());
+        first.before = before_.data(), first.states = after_.data();
+        raison::guess(*module_, {first, t_->width, most_.data(), fed_temperature_.data(), noise_.data(), guess_.data()});
+        for (size_t i = 0; i < count; i++) {
+            const int64_t slot = fed_.slots[i];
+            for (int64_t k = 0; k < most_[i]; k++) b_->known(slot)[b_->length[slot] + k] = guess_[k * count + i];
+            b_->drafts[slot] = most_[i];
+        }
+    }
+
+    Turns* t_ = nullptr;
+    Batch* b_ = nullptr;
+    const Model* module_ = nullptr;
+    Gathered own_, fed_;
+    std::vector<float> logits_, module_logits_, states_, before_, after_, temperature_, fed_temperature_, logprob_;
+    std::vector<double> uniform_, noise_;
+    std::vector<int64_t> token_, agreed_, taken_, most_, guess_;
+    int64_t stride_ = 0;
+};
+
+inline int turns(const Model& model, const Model* module, Turns& turns) {
+    static thread_local Taker taker;
+    return taker.run(model, module, turns);
+}
+
+}  // namespace raison

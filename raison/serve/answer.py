@@ -1,0 +1,101 @@
+"""How answers look on the wire: usage, messages, and chunks of streams written with as little work as a token allows.
+
+A chunk's frame is the same for the whole stream, so it is formatted once and only the text is quoted anew. The same
+text comes streamed and whole. Not covered: the responses endpoint's own shapes (responses.py).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from raison.records import Completion
+from raison.serve.access import Used
+from raison.serve.job import Job
+from raison.serve.settings import ReasoningField
+
+NAMES: dict[ReasoningField, tuple[str, ...]] = {
+    "reasoning_content": ("reasoning_content",),
+    "reasoning": ("reasoning",),
+    "both": ("reasoning_content", "reasoning"),
+}
+
+
+def quote(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+def usage(job: Job, used: Used) -> dict[str, Any]:
+    """OpenAI's names, and DeepSeek's for the cache; all counted from ids, every drawn token included.
+
+    `raison` has what became of each branch, the server's own clock for clients that check theirs, and the cost in
+    dollars where there is a price.
+    """
+    return {
+        "prompt_tokens": used.prompt_tokens,
+        "completion_tokens": used.completion_tokens,
+        "total_tokens": used.prompt_tokens + used.completion_tokens,
+        "prompt_tokens_details": {"cached_tokens": used.cached_tokens},
+        "completion_tokens_details": {"reasoning_tokens": used.reasoning_tokens},
+        "prompt_cache_hit_tokens": used.cached_tokens,
+        "prompt_cache_miss_tokens": used.prompt_tokens - used.cached_tokens,
+        "raison": {
+            "branches": [_branch(i, one) for i, one in sorted(job.completions.items())],
+            "seconds": used.seconds,
+            "first_token_seconds": None if math.isnan(used.first_token_seconds) else used.first_token_seconds,
+            "tokens_per_second": used.completion_tokens / max(used.seconds, 1e-9),
+            "cost": dollars(job.service.access.cost(used)),
+        },
+    }
+
+
+def _branch(number: int, one: Completion) -> dict[str, Any]:
+    tokens = {"tokens": len(one.token_ids), "thinking_tokens": one.thinking_tokens}
+    return {"branch": number, **tokens, "finish": one.finish_reason}
+
+
+def dollars(nano: int | None) -> float | None:
+    return None if nano is None else nano / 1e9
+
+
+def reasoning(text: str | None, field: ReasoningField) -> dict[str, str | None]:
+    return dict.fromkeys(NAMES[field], text)
+
+
+def whole(job: Job, kind: str, choices: list[dict[str, Any]], used: Used) -> dict[str, Any]:
+    """The body of an answer that is not streamed."""
+    return {
+        "id": job.id, "object": kind, "created": job.created, "model": job.order.model,
+        "system_fingerprint": job.service.fingerprint, "choices": choices,
+        "usage": usage(job, used),
+    }  # fmt: skip
+
+
+class Frame:
+    """The chunks of one stream."""
+
+    def __init__(self, job: Job, kind: str) -> None:
+        self._job = job
+        self._head = (
+            f'data: {{"id":"{job.id}","object":"{kind}","created":{job.created},"model":{quote(job.order.model)},'
+            f'"system_fingerprint":"{job.service.fingerprint}","choices":['
+        )
+
+    def choice(self, index: int, body: str, finish: str | None = None, logprobs: str = "null") -> str:
+        """One choice's chunk; `body` is a field with its JSON value, such as "delta":{...}."""
+        end = "null" if finish is None else f'"{finish}"'
+        return f'{self._head}{{"index":{index},{body},"logprobs":{logprobs},"finish_reason":{end}}}]}}\n\n'
+
+    def last(self, used: Used) -> str:
+        """The chunk without choices that carries the usage."""
+        return f'{self._head}],"usage":{json.dumps(usage(self._job, used))}}}\n\n'
+
+    def other(self, value: Mapping[str, Any]) -> str:
+        """A chunk without choices that carries the project's own field `raison`."""
+        return f'{self._head}],"raison":{json.dumps(value, ensure_ascii=False)}}}\n\n'
+
+
+def in_order(completions: Mapping[int, Completion]) -> Iterable[tuple[int, Completion]]:
+    return sorted(completions.items())

@@ -1,0 +1,133 @@
+"""From messages to the ids that the engine goes on from, by the model's own format or its chat template.
+
+Our own format has users and assistants only. What a system message says is put in front of the first user's message, as
+DeepSeek advises for R1. Earlier thoughts are left out of the prompt, by our format and by most templates; `prefix` in
+the last message, the assistant's, lets the answer go on from there, behind its `reasoning_content` as the thinking.
+Templates of models that open the thinking themselves when they are not told otherwise (Qwen3) are told by their switch
+`enable_thinking`; the tag is then written into the prompt, so that the budget holds for them too. Not covered: images
+and sounds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from raison.serve.mistake import Mistake
+from raison.serve.protocol import Message
+from raison.text.chat import Turn, prompt_ids
+from raison.text.template import ChatTemplate
+from raison.text.tokenizer import Tokenizer
+
+SYSTEM = ("system", "developer")
+RESERVED = frozenset(("self", "messages", "add_generation_prompt", "tools", "bos_token", "eos_token"))
+
+
+def chat_ids(
+    tokenizer: Tokenizer,
+    messages: Sequence[Message],
+    *,
+    tools: Sequence[Mapping[str, Any]] = (),
+    thinking: bool = True,
+    variables: Mapping[str, Any] | None = None,
+) -> list[int]:
+    """Ids of a conversation, ready to generate from. Raises Mistake, or UserError with a template's own words.
+
+    Args:
+        thinking: False asks a template not to open the thinking; in our format the engine closes it at once.
+        variables: more that a template may read (chat_template_kwargs).
+    """
+    *_, last = messages
+    prefix = last if last.prefix and last.role == "assistant" else None
+    said = messages[:-1] if prefix is not None else messages
+    if tokenizer.template is None:
+        ids = _own(tokenizer, said)
+    else:
+        ids = _templated(tokenizer, tokenizer.template, said, tools, thinking, variables or {})
+    return ids if prefix is None else [*ids, *_begun(tokenizer, prefix, ids)]
+
+
+def thinks(tokenizer: Tokenizer, ids: Sequence[int]) -> bool:
+    """Whether the prompt ends inside `<think>`, which the engine then bounds and closes."""
+    tags = (i for i in reversed(ids) if i in (tokenizer.think_open, tokenizer.think_close))
+    return tokenizer.think_open is not None and next(tags, None) == tokenizer.think_open
+
+
+def text_of(message: Message) -> str:
+    """A message's content as one text. Raises Mistake for anything but text."""
+    if message.content is None or isinstance(message.content, str):
+        return characters(message.content or "", "messages")
+    for part in message.content:
+        if part.text is None:
+            raise Mistake(f'a message has a part of type "{part.type:.40}"; this model reads text only', "messages")
+    return characters("".join(part.text or "" for part in message.content), "messages")
+
+
+def characters(text: str, param: str) -> str:
+    """The same text. Raises Mistake where JSON's escapes made halves of surrogate pairs, which are no characters."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise Mistake("the text holds half of a surrogate pair, which is no character", param) from None
+    return text
+
+
+def _own(tokenizer: Tokenizer, messages: Sequence[Message]) -> list[int]:
+    system = "\n\n".join(text_of(message) for message in messages if message.role in SYSTEM)
+    turns = [Turn(message.role, text_of(message)) for message in messages if message.role not in SYSTEM]
+    if any(turn.role == "tool" for turn in turns):
+        raise Mistake("this model knows no tools; leave messages of the role tool out", "messages")
+    if not turns or turns[-1].role != "user":
+        raise Mistake("the last message must be a user's", "messages")
+    if system:
+        first = next(i for i, turn in enumerate(turns) if turn.role == "user")
+        turns[first] = Turn("user", f"{system}\n\n{turns[first].content}")
+    return prompt_ids(tokenizer, turns[-1].content, turns[:-1])
+
+
+def _templated(
+    tokenizer: Tokenizer, template: ChatTemplate, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]],
+    thinking: bool, variables: Mapping[str, Any],
+) -> list[int]:  # fmt: skip
+    if taken := sorted(RESERVED & variables.keys()):
+        raise Mistake(f"chat_template_kwargs may not set {', '.join(taken)}", "chat_template_kwargs")
+    given: dict[str, Any] = {**variables, "tools": list(tools) or None}
+    if not thinking:
+        given |= {"enable_thinking": False, "thinking": False}
+    rows = [_plain(message) for message in messages]
+    text = template.render(rows, add_generation_prompt=True, **given)
+    if thinking and "enable_thinking" in template.source and _opens_by_itself(template):
+        text += "<think>\n"
+    return tokenizer.encode(characters(text, "messages"))
+
+
+def _opens_by_itself(template: ChatTemplate) -> bool:
+    """Whether the model writes `<think>` itself unless the template closes it: only the closed prompt has a tag."""
+    asked = [{"role": "user", "content": ""}]
+    default = template.render(asked, add_generation_prompt=True)
+    closed = template.render(asked, add_generation_prompt=True, enable_thinking=False)
+    return "<think>" not in default and "</think>" in closed
+
+
+def _plain(message: Message) -> dict[str, Any]:
+    """As templates read it: text for content, no empty fields."""
+    fields = message.model_dump(exclude_none=True, exclude={"prefix", "reasoning"})
+    thoughts = message.reasoning_content or message.reasoning
+    role = "system" if message.role == "developer" else message.role
+    return {
+        **fields,
+        "role": role,
+        "content": text_of(message),
+        **({"reasoning_content": thoughts} if thoughts else {}),
+    }
+
+
+def _begun(tokenizer: Tokenizer, prefix: Message, prompt: Sequence[int]) -> list[int]:
+    """The beginning of the answer, behind its thoughts where the prompt has opened them."""
+    encode = tokenizer.encode if tokenizer.plain is None else tokenizer.encode_user
+    answer = encode(text_of(prefix))
+    thoughts = prefix.reasoning_content or prefix.reasoning or ""
+    if not thinks(tokenizer, prompt):
+        return answer
+    assert tokenizer.think_close is not None
+    return [*encode(characters(thoughts, "messages")), *([tokenizer.think_close, *answer] if answer else [])]

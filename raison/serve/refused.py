@@ -1,0 +1,90 @@
+"""Whatever is raised, as OpenAI's error body: mistakes 4xx, what we got wrong 500, and how the schema documents them.
+
+Not covered: errors after a stream has begun (streaming.py).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from raison.errors import UserError
+from raison.serve.refusal import Refused
+
+LOG = logging.getLogger("raison.serve")
+
+
+class ErrorDetail(BaseModel):
+    message: str
+    type: str
+    param: str | None = None
+    code: str | None = None
+
+
+class ErrorBody(BaseModel):
+    error: ErrorDetail
+
+
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    status: {"model": ErrorBody, "description": text}
+    for status, text in (
+        (400, "A mistake in the request"), (401, "No valid key"), (403, "Not allowed"), (404, "No such model"),
+        (413, "Too large a body"), (422, "Not understood"), (429, "Too much: Retry-After says when to try again"),
+        (503, "Loading, draining or failed"), (504, "Longer than the deadline"),
+    )
+}  # fmt: skip
+"""For every endpoint's documentation."""
+
+
+def respond(
+    request: Request, status: int, body: dict[str, Any], headers: Mapping[str, str] | None = None
+) -> JSONResponse:
+    """The error as a response, counted."""
+    service = getattr(request.app.state, "service", None)
+    if service is not None:
+        service.metrics.refused(status, str(body["error"]["code"]))
+    return JSONResponse(body, status, headers)
+
+
+def plain_body(
+    message: str, kind: str = "invalid_request_error", param: str | None = None, code: str | None = None
+) -> dict[str, Any]:
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+
+def install(app: FastAPI) -> None:
+    """Handle every kind of error."""
+
+    async def refused(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, Refused)
+        return respond(request, error.status, error.body, error.headers)
+
+    async def mistaken(request: Request, error: Exception) -> JSONResponse:
+        return respond(request, 400, plain_body(str(error), code="invalid_value"))
+
+    async def invalid(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, RequestValidationError)
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"][1:])
+        message = f"{where}: {first['msg']}" if where else str(first["msg"])
+        return respond(request, 400, plain_body(message[:500], param=where or None, code="invalid_value"))
+
+    async def routed(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, HTTPException)
+        return respond(request, error.status_code, plain_body(str(error.detail), code="not_served"), error.headers)
+
+    async def failed(request: Request, error: Exception) -> JSONResponse:
+        return respond(request, 500, plain_body("the server failed", "server_error", code="internal_error"))
+
+    app.add_exception_handler(Refused, refused)
+    app.add_exception_handler(UserError, mistaken)
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(HTTPException, routed)
+    app.add_exception_handler(Exception, failed)

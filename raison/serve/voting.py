@@ -1,0 +1,148 @@
+"""A request with a `strategy`: think's state machine drives branches in the engine's thread, and the client may watch.
+
+    {"messages": [...], "strategy": {"vote": "auto", "max_samples": 16}}
+
+Beside the standard chunks a stream then carries chunks without choices whose field `raison` tells what each branch
+says, how it ended, and where the vote stands; the chosen branch comes at the end as ordinary deltas. Every drawn token
+is billed, cancelled branches included. Not covered: the strategies (think/).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from raison.engine.sequence import Event
+from raison.serve.access import Caller
+from raison.serve.asking import Order
+from raison.serve.job import HUNG_UP, Job
+from raison.serve.loop import Draw, EngineLoop, Ticket
+from raison.serve.outbox import Said
+from raison.serve.refusal import Refused
+from raison.serve.service import Service
+from raison.think.drive import drive
+from raison.think.engine_sampler import branch_params
+from raison.think.parse import Context, parse_strategy
+from raison.think.strategy import Branch, Outcome, Tally
+
+
+class LoopSampler:
+    """think's Sampler over the engine's thread. One prompt's branches; sample i has the seed of sample i."""
+
+    def __init__(self, engine: EngineLoop, ticket: Ticket, order: Order) -> None:
+        self._engine, self._ticket, self._order = engine, ticket, order
+        self._heard: list[tuple[int, Event]] = []
+        self._ready = asyncio.Event()
+        self._error: BaseException | None = None
+
+    async def start(self, branches: Sequence[Branch]) -> None:
+        await self._engine.start(self._ticket, [self._draw(branch) for branch in branches])
+
+    async def cancel(self, branches: Sequence[int]) -> None:
+        self._engine.cancel(self._ticket, branches)
+
+    async def events(self) -> Sequence[tuple[int, Event]]:
+        if self._error is None:
+            await self._ready.wait()
+            self._ready.clear()
+        if self._error is not None:
+            raise self._error
+        heard, self._heard = self._heard, []
+        return heard
+
+    def hear(self, branch: int, event: Event) -> None:
+        self._heard.append((branch, event))
+        self._ready.set()
+
+    def fail(self, error: BaseException) -> None:
+        self._error = error
+        self._ready.set()
+
+    def _draw(self, branch: Branch) -> Draw:
+        (prompt,) = self._order.prompts
+        params = self._order.params
+        if not branch.prefix and branch.max_tokens is None:
+            return Draw(branch.number, prompt, params, branch.number)
+        assert self._engine.reasoner is not None
+        own = branch_params(params, branch, self._engine.reasoner.engine)
+        return Draw(branch.number, prompt + branch.prefix, own, 0)
+
+
+class VoteJob(Job):
+    """A job whose branches a strategy asks for. `outcome` is there once it is settled."""
+
+    def __init__(self, service: Service, caller: Caller, order: Order, prefix: str) -> None:
+        super().__init__(service, caller, order, prefix)
+        assert order.strategy is not None
+        context = Context(max_tokens=order.params.max_tokens, most_samples=service.settings.max_choices)
+        self.strategy = parse_strategy(order.strategy, context)
+        self.outcome: Outcome | None = None
+        self._sampler = LoopSampler(service.engine, self._ticket, order)
+        self._driving: asyncio.Future[Outcome] | None = None
+
+    def hear(self, branch: int, event: Event, at: float) -> None:
+        super().hear(branch, event, at)
+        self._sampler.hear(branch, event)
+
+    def fail(self, error: BaseException) -> None:
+        super().fail(error)
+        self._sampler.fail(error)
+
+    @property
+    def finish(self) -> str:
+        if self.outcome is None or self.outcome.completion is None:
+            return "cancelled"
+        return self.outcome.completion.finish_reason
+
+    def cancel(self, why: Refused = HUNG_UP) -> None:
+        super().cancel(why)
+        if self._driving is not None:
+            self._driving.cancel()
+
+    async def _sample(self) -> None:
+        self._running.set_result(None)
+        self._driving = asyncio.ensure_future(drive(self.strategy, self._sampler))
+        try:
+            self.outcome = await self._driving
+        except asyncio.CancelledError:
+            if self._stopped is None:
+                raise
+
+    def _one_ended(self) -> None:
+        """The strategy says when it is over."""
+
+
+class Watched:
+    """What a client who watches a vote is told, beside the answer."""
+
+    def __init__(self, job: VoteJob) -> None:
+        self._job = job
+        self._tally = Tally()
+
+    async def events(self) -> AsyncIterator[list[dict[str, Any]]]:
+        """Values of the field `raison`, as they come; empty where nothing was said for a while."""
+        async for said in self._job.said():
+            told = [value for one in said for value in self._of(one)]
+            tally = self._job.strategy.tally()
+            if tally != self._tally:
+                self._tally = tally
+                told.append(tally_value(tally))
+            yield told
+
+    def _of(self, said: Said) -> list[dict[str, Any]]:
+        told: list[dict[str, Any]] = []
+        if said.thinking or said.answer:
+            text = {"reasoning_content": said.thinking, "content": said.answer}
+            told.append({"event": "branch", "branch": said.branch, **text})
+        if (end := said.finished) is not None:
+            told.append({
+                "event": "ended", "branch": said.branch, "answer": end.answer, "tokens": len(end.token_ids),
+                "finish": end.finish_reason,
+            })  # fmt: skip
+        return told
+
+
+def tally_value(tally: Tally) -> dict[str, Any]:
+    classes = [{"answer": one.answer, "weight": one.weight, "branches": list(one.branches)} for one in tally.classes]
+    return {"event": "tally", "classes": classes, "leader": tally.leader, "why": tally.why}

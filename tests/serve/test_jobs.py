@@ -1,0 +1,188 @@
+"""A request's life: hung up on, cut off, overloaded, drained; every drawn token in the books once, no page lost."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+from sqlalchemy import select
+
+from raison.serve.access import DatabaseAccess
+from raison.serve.schema import USAGE
+from tests.serve.serving import CHAT, QUESTION, Served, serving
+
+
+def rows(served: Served) -> list[Any]:
+    """What the books hold."""
+    access = served.service.access
+    assert isinstance(access, DatabaseAccess)
+    with access.store.read() as connection:
+        return list(connection.execute(select(USAGE)))
+
+
+def hang_up(served: Served, after: int, **fields: Any) -> None:
+    """Ask, read so many bytes, and close."""
+    port = urlsplit(served.url).port
+    assert port is not None
+    body = json.dumps({"messages": QUESTION, "max_tokens": 900, **fields}).encode()
+    head = f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.sendall(f"{head}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body)
+        while after and (piece := connection.recv(after)):
+            after -= len(piece)
+
+
+def sampled(served: Served) -> int:
+    stats = served.service.engine.stats
+    assert stats is not None
+    return stats.tokens_sampled
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_hanging_up_ends_every_branch_and_is_settled(stream: bool, tmp_path: Path) -> None:
+    with serving(tmp_path) as served:
+        served.ask(max_tokens=2)  # warm
+        for _ in range(3):
+            hang_up(served, 400 if stream else 0, stream=stream, n=8)
+            time.sleep(0 if stream else 0.05)
+        served.quiet()
+        assert sampled(served) < 3 * 8 * 900
+        drawn = [row for row in rows(served) if row.finish == "cancelled"]
+        assert sum(row.completion_tokens for row in rows(served)) == sampled(served)
+        assert len(drawn) == 3 or not stream
+
+
+def test_a_storm_of_hang_ups_leaves_nothing_behind(tmp_path: Path) -> None:
+    """At every stage: before the answer, at its first bytes, in the middle."""
+    with serving(tmp_path, queued_requests=1000) as served:
+        with ThreadPoolExecutor(16) as pool:
+            list(
+                pool.map(lambda i: hang_up(served, (0, 1, 300, 2000)[i % 4], stream=i % 3 > 0, n=1 + i % 5), range(120))
+            )
+        served.quiet()
+        assert sum(row.completion_tokens for row in rows(served)) == sampled(served)
+        assert served.ask(seed=1, max_tokens=20)["choices"]
+
+
+def test_every_answer_is_in_the_books_once(tmp_path: Path) -> None:
+    with serving(tmp_path) as served:
+        with ThreadPoolExecutor(8) as pool:
+            bodies = list(pool.map(lambda i: served.ask(max_tokens=5 + i, seed=i), range(40)))
+        booked = {row.request: row for row in rows(served)}
+        assert len(booked) == len(rows(served)) == 40
+        for body in bodies:
+            row, usage = booked[body["id"]], body["usage"]
+            assert row.prompt_tokens == usage["prompt_tokens"]
+            assert row.completion_tokens == usage["completion_tokens"]
+            assert row.reasoning_tokens == usage["completion_tokens_details"]["reasoning_tokens"]
+
+
+def test_a_slow_reader_holds_nobody_and_gets_all(tmp_path: Path) -> None:
+    with serving(tmp_path) as served:
+        want = served.ask(seed=5, n=16, max_tokens=900)
+        port = urlsplit(served.url).port
+        body = json.dumps({"messages": QUESTION, "seed": 5, "n": 16, "max_tokens": 900, "stream": True}).encode()
+        head = f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        slow = socket.socket()
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        slow.connect(("127.0.0.1", port))
+        slow.sendall(f"{head}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body)
+        ends = time.monotonic() + 20
+        while sampled(served) < 2 * want["usage"]["completion_tokens"]:  # the engine ends while nothing is read
+            assert time.monotonic() < ends
+            time.sleep(0.01)
+        started = time.monotonic()
+        served.ask(max_tokens=2)
+        assert time.monotonic() - started < 5
+        served.quiet()
+        text = b""
+        while piece := slow.recv(65536):
+            text += piece
+        slow.close()
+        assert b"data: [DONE]" in text
+
+
+def test_a_deadline_cuts_the_answer_off(tmp_path: Path) -> None:
+    with serving(tmp_path, deadline_seconds=0.2) as served:
+        slow_down(served)
+        error = served.ask(max_tokens=900, expect=504)["error"]
+        assert error["code"] == "deadline_exceeded"
+        with served.client.stream("POST", CHAT, json={"messages": QUESTION, "stream": True}) as reply:
+            lines = [line for line in reply.iter_lines() if line]
+        assert json.loads(lines[-1].removeprefix("data: "))["error"]["code"] == "deadline_exceeded"
+        served.quiet()
+        assert {row.finish for row in rows(served)} == {"cancelled"}
+
+
+def slow_down(served: Served) -> None:
+    """Steps of ten milliseconds."""
+    engine = served.service.reasoner.engine
+    step = engine.step
+
+    def slowly() -> Any:
+        time.sleep(0.01)
+        return step()
+
+    engine.step = slowly  # type: ignore[method-assign]
+
+
+def test_overload_is_refused_at_once_and_the_rest_is_served(tmp_path: Path) -> None:
+    with serving(tmp_path, queued_requests=4) as served:
+        slow_down(served)
+
+        def one(i: int) -> tuple[int, float, httpx.Headers]:
+            started = time.monotonic()
+            reply = httpx.post(served.url + CHAT, json={"messages": QUESTION, "max_tokens": 40, "n": 8}, timeout=60)
+            return reply.status_code, time.monotonic() - started, reply.headers
+
+        with ThreadPoolExecutor(40) as pool:
+            ends = list(pool.map(one, range(40)))
+        served_well = [end for end in ends if end[0] == 200]
+        refused = [end for end in ends if end[0] == 429]
+        assert len(served_well) + len(refused) == 40
+        assert 4 <= len(served_well) <= 20
+        assert all(int(headers["retry-after"]) >= 1 for _, _, headers in refused)
+        served.quiet()
+        text = served.client.get("/metrics").text
+        assert (
+            f'raison:request_refused_total{{code="queue_full",model_name="small",status="429"}} {len(refused)}.0'
+            in text
+        )
+
+
+def test_draining_lets_answers_end_and_takes_no_more(tmp_path: Path) -> None:
+    with serving(tmp_path) as served:
+        slow_down(served)
+        with ThreadPoolExecutor(1) as pool:
+            answer = pool.submit(served.ask, max_tokens=50)
+            while not served.service.jobs:
+                time.sleep(0.001)
+            served.service.draining = True
+            assert served.client.get("/health").status_code == 503
+            refused = served.client.post(CHAT, json={"messages": QUESTION})
+            assert (refused.status_code, refused.json()["error"]["code"]) == (503, "draining")
+            assert answer.result(20)["choices"]
+
+
+def test_health_never_waits_for_a_step(tmp_path: Path) -> None:
+    with serving(tmp_path) as served:
+        engine, gate = served.service.reasoner.engine, threading.Event()
+        step = engine.step
+        engine.step = lambda: gate.wait(20) and step()  # type: ignore[method-assign,assignment,return-value]
+        with ThreadPoolExecutor(1) as pool:
+            answer = pool.submit(served.ask, max_tokens=2)
+            for path in ("/health", "/metrics", "/v1/models"):
+                started = time.monotonic()
+                assert served.client.get(path).status_code == 200
+                assert time.monotonic() - started < 5
+            assert not answer.done()
+            gate.set()
+            assert answer.result(20)

@@ -1,0 +1,93 @@
+"""Requests with a strategy: the bare engine's outcome, every token billed, told to those who watch."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+import pytest
+
+from raison.engine.sequence import SamplingParams
+from raison.serve.asking import thinking_limit
+from raison.text.chat import prompt_ids
+from raison.think.drive import drive
+from raison.think.engine_sampler import EngineSampler
+from raison.think.parse import Context, parse_strategy
+from tests.engine.small import TOKENIZER
+from tests.serve.serving import QUESTION, Served, joined, serving, small_reasoner
+from tests.serve.test_jobs import hang_up, rows, sampled
+
+VOTES = (
+    {"vote": "self-consistency", "max_samples": 5},
+    {"vote": "auto", "max_samples": 6},
+    {"vote": "adaptive", "max_samples": 6},
+    {"vote": "beam", "paths": 4, "fan": 2, "step_tokens": 8, "max_steps": 8},
+)
+
+
+@pytest.mark.parametrize("strategy", VOTES, ids=lambda strategy: str(strategy["vote"]))
+def test_a_vote_over_http_is_the_vote_on_a_bare_engine(strategy: dict[str, object], served: Served) -> None:
+    ids = prompt_ids(TOKENIZER, QUESTION[0]["content"])
+    params = SamplingParams(max_tokens=40, answer_tokens=40, thinking_budget=thinking_limit(40, None), seed=11)
+    engine = small_reasoner().engine
+    want = asyncio.run(drive(parse_strategy(strategy, Context(max_tokens=40)), EngineSampler(engine, ids, params)))
+    body = served.ask(seed=11, max_tokens=40, strategy=strategy)
+    assert want.completion is not None
+    assert body["choices"][0]["message"]["content"] == (want.completion.answer or None)
+    assert body["choices"][0]["message"]["reasoning_content"] == want.completion.thinking
+    usage = body["usage"]
+    assert usage["completion_tokens"] == sum(branch["tokens"] for branch in usage["raison"]["branches"])
+    if strategy["vote"] == "self-consistency":  # others may end between different events
+        assert usage["completion_tokens"] == want.tokens
+
+
+def test_a_watcher_sees_branches_and_the_tally_and_then_the_answer(served: Served) -> None:
+    strategy = {"vote": "self-consistency", "max_samples": 4}
+    whole = served.ask(seed=11, max_tokens=40, strategy=strategy)
+    events = served.events(seed=11, max_tokens=40, strategy=strategy, stream_options={"include_usage": True})
+    told = [event["raison"] for event in events if "raison" in event]
+    assert all(event["choices"] == [] for event in events if "raison" in event)
+    ended = {one["branch"]: one for one in told if one["event"] == "ended"}
+    assert set(ended) == {0, 1, 2, 3}
+    for number, end in ended.items():
+        said = [one for one in told if one["event"] == "branch" and one["branch"] == number]
+        assert "".join(one["content"] for one in said) == end["answer"]
+    tally = [one for one in told if one["event"] == "tally"][-1]
+    assert sorted(branch for each in tally["classes"] for branch in each["branches"]) <= [0, 1, 2, 3]
+    message = whole["choices"][0]["message"]
+    assert joined(events, "content") == (message["content"] or "")
+    assert joined(events, "reasoning_content") == message["reasoning_content"]
+    usage = events[-1]["usage"]
+    assert usage["completion_tokens"] == whole["usage"]["completion_tokens"]
+    assert {one["branch"]: one["tokens"] for one in usage["raison"]["branches"]} == {
+        number: end["tokens"] for number, end in ended.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"strategy": {"vote": "autto"}}, "strategy.vote"),
+        ({"strategy": {"vote": "auto", "max_samples": 65}}, "max_samples"),
+        ({"strategy": {"vote": "auto", "max_samples": "many"}}, "max_samples"),
+        ({"strategy": {"vote": "best-of-n"}}, "checker"),
+        ({"strategy": {"vote": "auto"}, "n": 2}, "strategy"),
+        ({"strategy": {"vote": "auto", "surprise": 1}}, "surprise"),
+    ],
+)
+def test_a_strategy_that_makes_no_sense_is_a_mistake(fields: dict[str, object], says: str, served: Served) -> None:
+    assert says in served.ask(**fields, expect=400)["error"]["message"]
+
+
+def test_hanging_up_on_a_vote_ends_all_its_branches(tmp_path: Path) -> None:
+    with serving(tmp_path) as served:
+        for stream in (True, False):
+            hang_up(
+                served, 1500 if stream else 0, stream=stream, strategy={"vote": "self-consistency", "max_samples": 16}
+            )
+            time.sleep(0.05)
+        served.quiet()
+        assert sampled(served) < 2 * 16 * 900
+        assert sum(row.completion_tokens for row in rows(served)) == sampled(served)
+        assert {row.finish for row in rows(served)} == {"cancelled"}
