@@ -45,7 +45,7 @@ def constrained(logits_NY: Tensor, constraints: Mapping[int, Constraint], temper
         if constraint.biases:
             ids = handed(np.asarray(list(constraint.biases)), logits_NY.device)
             added = handed(np.asarray(list(constraint.biases.values()), np.float32), logits_NY.device)
-            found_NY[i, ids] += added / temperature_N[i]
+            found_NY[i].index_add_(0, ids, added / temperature_N[i])
         if constraint.allowed is not None:
             found_NY[i].masked_fill_(~handed(constraint.allowed, logits_NY.device), -np.inf)
     return found_NY
