@@ -18,7 +18,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode
 
-from raison.engine import sampler
+from raison.engine import constraint, sampler
 from raison.engine.cache import LatentCache
 from raison.engine.captured import CapturedRunner
 from raison.engine.constraint import Constraint
@@ -198,7 +198,8 @@ def imagined(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     def handed(array: Any, device: torch.device) -> Tensor:
         return torch.empty(array.shape, dtype=torch.from_numpy(array).dtype, device=device)
 
-    monkeypatch.setattr(sampler, "handed", handed)
+    for module in (sampler, constraint):
+        monkeypatch.setattr(module, "handed", handed)
     with FakeTensorMode(), torch.inference_mode(), Indexing():
         yield
 
