@@ -34,6 +34,10 @@ def serve_command(commands: Commands) -> None:
         "--reasoning-field", choices=["reasoning_content", "reasoning", "both"], default="reasoning_content",
         help="what an answer's thinking is called (default: reasoning_content)",
     )  # fmt: skip
+    serve.add_argument(
+        "--runs", type=Path, metavar="FOLDER",
+        help="training runs that the page shows (default: ./runs, or none as soon as there are keys)",
+    )  # fmt: skip
     serve.add_argument("--log", choices=["debug", "info", "warning", "error"], default="info", help="(default: info)")
     threads(serve)
 
