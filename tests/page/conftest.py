@@ -81,8 +81,9 @@ def running(app: Any) -> Iterator[str]:
         thread.join()
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
+    """Ends with each module: while Playwright runs, this thread has an event loop, in which other tests cannot run."""
     playwright = pytest.importorskip(
         "playwright.sync_api", reason="playwright is not installed: pip install 'raison[page-tests]'"
     )

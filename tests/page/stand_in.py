@@ -98,7 +98,9 @@ async def single(asked: Mapping[str, Any], app: FastAPI) -> AsyncIterator[Any]:
     budget = asked.get("thinking_token_budget", EFFORTS.get(asked.get("reasoning_effort", ""), 10_000))
     thought = THOUGHT[:budget]
     yield delta(role="assistant")
-    for piece in thought:
+    for number, piece in enumerate(thought):
+        if number == len(THOUGHT) // 2 and "halfway" in question:
+            await hold(question, app)
         yield delta(reasoning_content=piece)
     await hold(question, app)
     if "break" in question:
