@@ -248,6 +248,15 @@ def test_a_server_with_keys_is_given_one_for_this_tab_only(tab: Tab) -> None:
     field.wait_for()
 
 
+def test_a_model_that_is_still_loading_is_asked_again(tab: Tab) -> None:
+    tab.app.state.loading = True
+    tab.open()
+    tab.page.get_by_text("countdown-r1").wait_for()
+    assert tab.page.get_by_role("radio", name="low").count() == 0
+    tab.app.state.loading = False
+    tab.page.get_by_role("radio", name="low").wait_for()
+
+
 def test_a_training_run_is_seen_live(tab: Tab, written: WrittenRun) -> None:
     for step in (1, 2):
         written.grpo_step(step)
