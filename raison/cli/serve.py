@@ -36,7 +36,7 @@ def command(arguments: Namespace) -> int:
 def _serve(arguments: Namespace, console: Console) -> int:
     from raison.serve.access import open_access
     from raison.serve.logs import log_as_json
-    from raison.serve.server import create_app, run
+    from raison.serve.server import create_app, listen, run
     from raison.serve.service import Service
     from raison.serve.settings import ServeSettings
     from raison.serve.store import home
@@ -52,14 +52,16 @@ def _serve(arguments: Namespace, console: Console) -> int:
             f"no key was ever created, so only this machine may ask; --host {arguments.host} would open the server to "
             "others: make a key first (raison keys create --name N), or leave --host away"
         )
+    where = listen(arguments.host, arguments.port)
     log_as_json(arguments.log)
     name = arguments.name or model_name(arguments.model)
     service = Service(loader(arguments, console), access, settings, name)
-    url = f"http://{arguments.host}:{arguments.port}"
+    host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
+    url = f"http://{host}:{where.getsockname()[1]}"
     console.print(f"  serving {visible(name)} on {url}/v1; a page to try it: {url}/", markup=False)
     if access.keyless():
         console.print("  no keys: this machine only (raison keys create --name N makes one)", markup=False)
-    run(create_app(service), service, arguments.host, arguments.port)
+    run(create_app(service), service, where)
     return 0
 
 

@@ -32,7 +32,11 @@ from raison.serve.refusal import Refused
 from raison.serve.service import Service
 
 LOG = logging.getLogger("raison.serve")
-HUNG_UP = Refused("the client has gone", 499, "invalid_request_error", "client_closed_request")
+
+
+def hung_up() -> Refused:
+    """499, as nginx calls it; nobody is there to read it. Made anew each time, for raising one keeps its frames."""
+    return Refused("the client has gone", 499, "invalid_request_error", "client_closed_request")
 
 
 def too_late(seconds: float) -> Refused:
@@ -80,10 +84,10 @@ class Job:
             raise self._stopped
         return self.used()
 
-    def cancel(self, why: Refused = HUNG_UP) -> None:
+    def cancel(self, why: Refused | None = None) -> None:
         """Stop every branch now. What was drawn is settled nevertheless; a second call changes nothing."""
         if self._stopped is None and not self._ended.done():
-            self._stopped = why
+            self._stopped = why or hung_up()
             if self._turn is not None:
                 self._turn.cancel()
             self.service.engine.cancel(self._ticket)
@@ -158,7 +162,7 @@ class Job:
         try:
             place = await self._turn
         except asyncio.CancelledError:
-            raise self._stopped or HUNG_UP from None
+            raise self._stopped or hung_up() from None
         service.metrics.admitted(time.perf_counter() - self._arrived)
         return place
 
@@ -166,10 +170,14 @@ class Job:
         used, service = self.used(), self.service
         LOG.info("answered", extra=asdict(used))
         service.metrics.ended(used, self.completions)
-        if not used.completion_tokens:
-            await service.book(service.access.release, reservation)
-        else:
-            await service.book(service.access.settle, reservation, used)
+        try:
+            if used.completion_tokens:
+                await service.book(service.access.settle, reservation, used)
+            else:
+                await service.book(service.access.release, reservation)
+        except Exception:
+            LOG.exception("an answer is not in the books", extra=asdict(used))
+            raise
 
     def _over(self, task: asyncio.Task[None]) -> None:
         """The task's error was or will be raised where somebody still waits; nobody waiting is no error."""

@@ -16,6 +16,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 
 from raison import __version__
+from raison.errors import UserError
 from raison.serve import chat, completions, refused, responses, runs
 from raison.serve.gate import Gate
 from raison.serve.loop import State
@@ -113,12 +114,22 @@ class Server(uvicorn.Server):
             self.should_exit = True
 
 
-def run(app: FastAPI, service: Service, host: str, port: int) -> None:
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens there; port 0 takes a free one. Raises UserError where that cannot be."""
+    try:
+        return socket.create_server(
+            (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=2048
+        )
+    except (OSError, OverflowError) as error:
+        raise UserError(f"cannot listen on {host}, port {port}: {error}; choose another --port or --host") from None
+
+
+def run(app: FastAPI, service: Service, where: socket.socket) -> None:
     """Serve until told to end. Raises what made the engine fail, such as UserError for a model that is not there."""
     config = uvicorn.Config(
-        app, host, port, log_config=None, access_log=False, server_header=False, ws="none",
+        app, log_config=None, access_log=False, server_header=False, ws="none",
         timeout_graceful_shutdown=GOODBYE_SECONDS,
     )  # fmt: skip
-    Server(config, service).run()
+    Server(config, service).run([where])
     if service.engine.error is not None:
         raise service.engine.error

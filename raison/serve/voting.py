@@ -16,7 +16,7 @@ from typing import Any
 from raison.engine.sequence import Event
 from raison.serve.access import Caller
 from raison.serve.asking import Order
-from raison.serve.job import HUNG_UP, Job
+from raison.serve.job import Job
 from raison.serve.loop import Draw, EngineLoop, Ticket
 from raison.serve.outbox import Said
 from raison.serve.refusal import Refused
@@ -95,7 +95,7 @@ class VoteJob(Job):
             return "cancelled"
         return self.outcome.completion.finish_reason
 
-    def cancel(self, why: Refused = HUNG_UP) -> None:
+    def cancel(self, why: Refused | None = None) -> None:
         super().cancel(why)
         if self._driving is not None:
             self._driving.cancel()
