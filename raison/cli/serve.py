@@ -45,7 +45,9 @@ def _serve(arguments: Namespace, console: Console) -> int:
         queued_requests=arguments.queue, deadline_seconds=arguments.deadline, drain_seconds=arguments.drain,
         reasoning_field=arguments.reasoning_field,
     )  # fmt: skip
-    access = open_access(home(), arguments.database)
+    access = open_access(
+        home(), arguments.database, early_access=arguments.early_access, prices=arguments.prices
+    )  # fmt: skip
     if access.keyless() and arguments.host not in LOOPBACK:
         access.close()
         raise UserError(
@@ -56,7 +58,7 @@ def _serve(arguments: Namespace, console: Console) -> int:
     name = arguments.name or model_name(arguments.model)
     service = Service(loader(arguments, console), access, settings, name)
     console.print(f"  serving {visible(name)} on http://{arguments.host}:{arguments.port}/v1", markup=False)
-    if access.keyless():
+    if access.keyless() and not arguments.early_access:
         console.print("  no keys: this machine only (raison keys create --name N makes one)", markup=False)
     run(create_app(service), service, arguments.host, arguments.port)
     return 0

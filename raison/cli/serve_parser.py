@@ -6,6 +6,7 @@ Not covered: what the values must be beyond their type.
 from __future__ import annotations
 
 from argparse import ArgumentParser
+from pathlib import Path
 
 from raison.cli.arguments import Commands, add, as_json, threads
 
@@ -23,6 +24,10 @@ def serve_command(commands: Commands) -> None:
     serve.add_argument("--port", type=int, default=8000, metavar="N", help="(default: 8000)")
     serve.add_argument("--dtype", default="auto", help="fp32, bf16, q8, q4 (default: that of the file)")
     serve.add_argument("--database", metavar="URL", help="keys and usage (default: SQLite in RAISON_HOME, ~/.raison)")
+    serve.add_argument("--early-access", action="store_true", help="serve only names that raison keys allow let in")
+    serve.add_argument(
+        "--prices", type=Path, metavar="FILE", help="dollars per million tokens (default: prices.toml in RAISON_HOME)"
+    )
     serve.add_argument("--queue", type=int, default=512, metavar="N", help="requests that may wait (default: 512)")
     for name, default, text in (("deadline", 600.0, "seconds a request may take"),
                                 ("drain", 30.0, "seconds for answers under way after SIGTERM")):  # fmt: skip
