@@ -46,12 +46,6 @@ def _serve(arguments: Namespace, console: Console) -> int:
         queued_requests=arguments.queue, deadline_seconds=arguments.deadline, drain_seconds=arguments.drain,
         reasoning_field=arguments.reasoning_field, runs=shown_runs(arguments.runs, access.keyless()),
     )  # fmt: skip
-<<<<<<< HEAD
-=======
-    access = open_access(
-        home(), arguments.database, early_access=arguments.early_access, prices=arguments.prices
-    )  # fmt: skip
->>>>>>> dc396edf18f27e74d24519cdd617149775f712c3
     if access.keyless() and arguments.host not in LOOPBACK:
         access.close()
         raise UserError(
@@ -62,15 +56,10 @@ def _serve(arguments: Namespace, console: Console) -> int:
     log_as_json(arguments.log)
     name = arguments.name or model_name(arguments.model)
     service = Service(loader(arguments, console), access, settings, name)
-<<<<<<< HEAD
     host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
     url = f"http://{host}:{where.getsockname()[1]}"
     console.print(f"  serving {visible(name)} on {url}/v1; a page to try it: {url}/", markup=False)
-    if access.keyless():
-=======
-    console.print(f"  serving {visible(name)} on http://{arguments.host}:{arguments.port}/v1", markup=False)
     if access.keyless() and not arguments.early_access:
->>>>>>> dc396edf18f27e74d24519cdd617149775f712c3
         console.print("  no keys: this machine only (raison keys create --name N makes one)", markup=False)
     run(create_app(service), service, where)
     return 0
