@@ -47,6 +47,9 @@ def build_parser() -> ArgumentParser:
 def _sampling(parser: ArgumentParser) -> None:
     parser.add_argument("--budget", type=int, default=512, metavar="N", help="thinking budget in tokens (default: 512)")
     parser.add_argument(
+        "--min-thinking", type=int, default=0, metavar="N", help="no answer before so many tokens of it"
+    )
+    parser.add_argument(
         "--n", type=int, default=1, metavar="N", help="samples; the first right one is shown (default: 1)"
     )
     parser.add_argument(
