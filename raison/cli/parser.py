@@ -117,7 +117,7 @@ def _strategy(think: ArgumentParser) -> None:
     )  # fmt: skip
     think.add_argument("--samples", type=int, metavar="N", help="samples of a strategy at most (default: 16)")
     think.add_argument(
-        "--set", action="append", default=[], metavar="NAME=VALUE", help="another setting of it, such as price=4"
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="another setting of it, such as price=8"
     )
     think.add_argument("--endpoint", metavar="URL", help="ask an OpenAI-compatible endpoint; --model names its model")
     think.add_argument("--task", metavar="TASK", help="whose problem it is, for an endpoint's answer to be checked")

@@ -97,7 +97,7 @@ def wished(arguments: Namespace) -> Values:
         try:
             found[name] = json.loads(value)
         except ValueError:
-            raise UserError(f"--set {setting}: write NAME=NUMBER, such as price=4") from None
+            raise UserError(f"--set {setting}: write NAME=NUMBER, such as price=8") from None
     return found
 
 
