@@ -1,6 +1,6 @@
 """A strategy from plain values: what a request's `strategy` may say, and what it means here.
 
-    {"vote": "auto", "max_samples": 16, "price": 2.0}
+    {"vote": "auto", "max_samples": 16, "price": 4.0}
     {"vote": "self-consistency" | "majority", "max_samples": 16}
     {"vote": "adaptive", "max_samples": 16, "certainty": 0.95}      {"vote": "windows", "max_samples": 16, "window": 5}
     {"vote": "confidence", "max_samples": 16, "warmup": 4, "keep": 0.5, "consensus": 0.95, "window": 16}
