@@ -166,6 +166,7 @@ class Reasoner:
         min_p: float = 0.0,
         stop: Sequence[str] = (),
         answer_tokens: int | None = None,
+        min_thinking: int = 0,
         history: Sequence[Turn] = (),
         schema: Mapping[str, Any] | str | None = None,
         regex: str | None = None,
@@ -179,6 +180,7 @@ class Reasoner:
             stop: the answer ends before the first of these strings.
             answer_tokens: at most so many tokens after the thinking (None: 64), or in all where a model's vocabulary
                 has no thinking (None: 512).
+            min_thinking: no `</think>` before so many thinking tokens.
             history: earlier turns, answers without their thinking.
             schema, regex: what the answer must look like, a JSON schema or a regular expression; the thinking is free.
 
@@ -187,7 +189,7 @@ class Reasoner:
         ids = prompt_ids(self.tokenizer, prompt, history)
         params = SamplingParams(
             temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, stop=_strings(stop), seed=seed,
-            grammar=_grammar(schema, regex), **self.limits(ids, budget, answer_tokens),
+            grammar=_grammar(schema, regex), min_thinking=min_thinking, **self.limits(ids, budget, answer_tokens),
         )  # fmt: skip
         return self.engine.generate([ids], params, n)[0]
 
@@ -203,6 +205,7 @@ class Reasoner:
         min_p: float = 0.0,
         stop: Sequence[str] = (),
         answer_tokens: int | None = None,
+        min_thinking: int = 0,
         history: Sequence[Turn] = (),
         schema: Mapping[str, Any] | str | None = None,
         regex: str | None = None,
@@ -211,7 +214,7 @@ class Reasoner:
         ids = prompt_ids(self.tokenizer, prompt, history)
         params = SamplingParams(
             temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, stop=_strings(stop), seed=seed,
-            grammar=_grammar(schema, regex), **self.limits(ids, budget, answer_tokens),
+            grammar=_grammar(schema, regex), min_thinking=min_thinking, **self.limits(ids, budget, answer_tokens),
         )  # fmt: skip
         return self.engine.stream(ids, params)
 
@@ -223,6 +226,7 @@ class Reasoner:
         budget: int | None = 512,
         seed: int = 0,
         temperature: float = 1.0,
+        min_thinking: int = 0,
         score: Score | None = None,
         same: Equivalence | None = None,
         history: Sequence[Turn] = (),
@@ -237,7 +241,8 @@ class Reasoner:
         UserError when a value makes no sense. Inside an event loop use think.drive.
         """
         ids = prompt_ids(self.tokenizer, prompt, history)
-        params = SamplingParams(temperature=temperature, seed=seed, **self.limits(ids, budget))
+        limits = self.limits(ids, budget)
+        params = SamplingParams(temperature=temperature, seed=seed, min_thinking=min_thinking, **limits)
         context = Context(params.max_tokens, score=score, same=same or SameForm())
         wish = {"vote": strategy} if isinstance(strategy, str) else strategy
         return asyncio.run(drive(parse_strategy(wish, context), EngineSampler(self.engine, ids, params)))

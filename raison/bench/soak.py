@@ -3,8 +3,9 @@
 Callers come and go: as many requests are under way as a level that wanders, some callers give up, some read tokens as
 they come and some wait for the end in silence. At the end of every interval the load runs out, and every page of the
 cache must be free again. Tokens are counted per second of the process's own CPU time too, and drift is judged by tokens
-in the CPU time of a yardstick, which other work on the machine slows down as well. Verdicts leave the first fifth of
-the run out: memory is first touched then. Not covered: servers, changes of weights.
+in the CPU time of a yardstick, which other work on the machine slows down as well. Memory is what is resident when the
+C library has handed freed blocks back. Verdicts leave the first fifth of the run out: memory is first touched then.
+Not covered: servers, changes of weights.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from raison.bench.traffic import Request, Traffic
 from raison.bench.trend import Trend, trend
 from raison.bench.yardstick import Yardstick
 from raison.engine.engine import Engine
-from raison.hardware import resident_bytes
+from raison.hardware import peak_bytes, release_memory, resident_bytes
 
 WARM_UP, LEAST_LINES = 0.2, 5
 GROWTH_SHARE, GROWTH_BYTES = 0.01, 4 * 2**20
@@ -51,6 +52,7 @@ class Line:
     yardstick_seconds: float
     """Of CPU time, the mean of the interval."""
     resident_bytes: int
+    """At rest, freed blocks handed back: what is held, not how high the load once reached."""
     pages_held: int
     """The most at once under load."""
     pages_lost: int
@@ -128,6 +130,7 @@ def figures(lines: Sequence[Line], verdict: Verdict) -> dict[str, Any]:
         "seconds": lines[-1].second, "requests": sum(line.requests for line in lines),
         "tokens": sum(line.tokens for line in lines), "cancelled": sum(line.cancelled for line in lines),
         "preempted": sum(line.preempted for line in lines), "resident_bytes": lines[-1].resident_bytes,
+        "peak_bytes": peak_bytes(),
         "growth_bytes": [growth.change, growth.low, growth.high], "growth_bound_bytes": verdict.bound,
         "drift": [part / drift.mean for part in (drift.change, drift.low, drift.high)],
         "pages_lost": verdict.pages_lost, "sound": verdict.sound, "lines": [asdict(line) for line in lines],
@@ -139,12 +142,14 @@ def _interval(callers: _Callers, begun: float, seconds: float, clock: Callable[[
     start, processor = clock(), time.process_time()
     held = callers.play(lambda: clock() - start < seconds)
     now, after, measured = clock(), callers.engine.stats, callers.measured()
+    processor = time.process_time() - processor - sum(measured)
+    release_memory()
     return Line(
         second=now - begun, requests=callers.requests - requests,
         tokens=after.tokens_sampled - before.tokens_sampled,
         prompt_tokens=after.prompt_tokens_computed - before.prompt_tokens_computed,
         cancelled=callers.cancelled - cancelled, preempted=after.preemptions - before.preemptions,
-        seconds=now - start, cpu_seconds=time.process_time() - processor - sum(measured),
+        seconds=now - start, cpu_seconds=processor,
         yardstick_seconds=fmean(measured), resident_bytes=resident_bytes(), pages_held=held,
         pages_lost=after.pages_total - after.pages_free, pages_free=after.pages_free,
     )  # fmt: skip

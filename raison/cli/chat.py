@@ -35,7 +35,8 @@ SETTINGS: dict[str, Callable[[str], Any]] = {"budget": int, "n": int, "seed": in
 
 
 def command(arguments: Namespace) -> int:
-    asking = Asking(arguments.budget, arguments.n, arguments.temperature, fresh_seed(arguments.seed))
+    seed = fresh_seed(arguments.seed)
+    asking = Asking(arguments.budget, arguments.n, arguments.temperature, seed, arguments.min_thinking)
     prepare(arguments.threads)
     console = console_for(arguments)
     reasoner = load_reasoner(console, arguments.model, arguments.device)

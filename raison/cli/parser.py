@@ -47,6 +47,9 @@ def build_parser() -> ArgumentParser:
 def _sampling(parser: ArgumentParser) -> None:
     parser.add_argument("--budget", type=int, default=512, metavar="N", help="thinking budget in tokens (default: 512)")
     parser.add_argument(
+        "--min-thinking", type=int, default=0, metavar="N", help="no answer before so many tokens of it"
+    )
+    parser.add_argument(
         "--n", type=int, default=1, metavar="N", help="samples; the first right one is shown (default: 1)"
     )
     parser.add_argument(
@@ -114,7 +117,7 @@ def _strategy(think: ArgumentParser) -> None:
     )  # fmt: skip
     think.add_argument("--samples", type=int, metavar="N", help="samples of a strategy at most (default: 16)")
     think.add_argument(
-        "--set", action="append", default=[], metavar="NAME=VALUE", help="another setting of it, such as price=4"
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="another setting of it, such as price=8"
     )
     think.add_argument("--endpoint", metavar="URL", help="ask an OpenAI-compatible endpoint; --model names its model")
     think.add_argument("--task", metavar="TASK", help="whose problem it is, for an endpoint's answer to be checked")

@@ -41,11 +41,11 @@ def _serve(arguments: Namespace, console: Console) -> int:
     from raison.serve.settings import ServeSettings
     from raison.serve.store import home
 
+    access = open_access(home(), arguments.database, early_access=arguments.early_access, prices=arguments.prices)
     settings = ServeSettings(
         queued_requests=arguments.queue, deadline_seconds=arguments.deadline, drain_seconds=arguments.drain,
-        reasoning_field=arguments.reasoning_field,
+        reasoning_field=arguments.reasoning_field, runs=shown_runs(arguments.runs, access.keyless()),
     )  # fmt: skip
-    access = open_access(home(), arguments.database, early_access=arguments.early_access, prices=arguments.prices)
     if access.keyless() and arguments.host not in LOOPBACK:
         access.close()
         raise UserError(
@@ -58,11 +58,16 @@ def _serve(arguments: Namespace, console: Console) -> int:
     service = Service(loader(arguments, console), access, settings, name)
     host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
     url = f"http://{host}:{where.getsockname()[1]}"
-    console.print(f"  {visible(name)} on {url}/v1, its page at {url}/", markup=False)
-    if access.keyless():
+    console.print(f"  serving {visible(name)} on {url}/v1; a page to try it: {url}/", markup=False)
+    if access.keyless() and not arguments.early_access:
         console.print("  no keys: this machine only (raison keys create --name N makes one)", markup=False)
     run(create_app(service), service, where)
     return 0
+
+
+def shown_runs(folder: Path | None, keyless: bool) -> Path | None:
+    """Whoever has a key might be anyone: then the operator must say that runs are to be seen."""
+    return Path("runs") if folder is None and keyless else folder
 
 
 def model_name(source: str | None) -> str:

@@ -24,8 +24,10 @@ def serve_command(commands: Commands) -> None:
     serve.add_argument("--port", type=int, default=8000, metavar="N", help="(default: 8000)")
     serve.add_argument("--dtype", default="auto", help="fp32, bf16, q8, q4 (default: that of the file)")
     serve.add_argument("--database", metavar="URL", help="keys and usage (default: SQLite in RAISON_HOME, ~/.raison)")
-    serve.add_argument("--prices", type=Path, metavar="FILE", help="dollars per million tokens (docs/access.md)")
-    serve.add_argument("--early-access", action="store_true", help="only keys that `raison keys allow` has listed")
+    serve.add_argument("--early-access", action="store_true", help="serve only names that raison keys allow let in")
+    serve.add_argument(
+        "--prices", type=Path, metavar="FILE", help="dollars per million tokens (default: prices.toml in RAISON_HOME)"
+    )
     serve.add_argument("--queue", type=int, default=512, metavar="N", help="requests that may wait (default: 512)")
     for name, default, text in (("deadline", 600.0, "seconds a request may take"),
                                 ("drain", 30.0, "seconds for answers under way after SIGTERM")):  # fmt: skip
@@ -33,6 +35,10 @@ def serve_command(commands: Commands) -> None:
     serve.add_argument(
         "--reasoning-field", choices=["reasoning_content", "reasoning", "both"], default="reasoning_content",
         help="what an answer's thinking is called (default: reasoning_content)",
+    )  # fmt: skip
+    serve.add_argument(
+        "--runs", type=Path, metavar="FOLDER",
+        help="training runs that the page shows (default: ./runs, or none as soon as there are keys)",
     )  # fmt: skip
     serve.add_argument("--log", choices=["debug", "info", "warning", "error"], default="info", help="(default: info)")
     threads(serve)

@@ -49,9 +49,10 @@ class Asking:
     n: int = 1
     temperature: float = 1.0
     seed: int = 0
+    min_thinking: int = 0
 
     def __post_init__(self) -> None:
-        for name, low in (("budget", 0), ("n", 1), ("temperature", 0), ("seed", 0)):
+        for name, low in (("budget", 0), ("min_thinking", 0), ("n", 1), ("temperature", 0), ("seed", 0)):
             if (value := getattr(self, name)) is not None and value < low:
                 raise UserError(f"{name} is {value}; it must be at least {low}")
 
@@ -143,7 +144,10 @@ def solve(console: Console, reasoner: Reasoner, task: Task, problem: Problem, as
 def _aloud(console: Console, reasoner: Reasoner, task: Task, problem: Problem, asking: Asking) -> Solved:
     show = _Thinking(console)
     completion: Completion | None = None
-    events = reasoner.stream(problem.prompt, budget=asking.budget, seed=asking.seed, temperature=asking.temperature)
+    events = reasoner.stream(
+        problem.prompt, budget=asking.budget, seed=asking.seed, temperature=asking.temperature,
+        min_thinking=asking.min_thinking,
+    )  # fmt: skip
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # products of one token are too small to share: threads would only wait for each other
     try:
@@ -160,8 +164,9 @@ def _aloud(console: Console, reasoner: Reasoner, task: Task, problem: Problem, a
 
 def _many(reasoner: Reasoner, task: Task, problem: Problem, asking: Asking) -> Solved:
     completions = reasoner.generate(
-        problem.prompt, budget=asking.budget, n=asking.n, seed=asking.seed, temperature=asking.temperature
-    )
+        problem.prompt, budget=asking.budget, n=asking.n, seed=asking.seed, temperature=asking.temperature,
+        min_thinking=asking.min_thinking,
+    )  # fmt: skip
     verdicts = tuple(task.check(problem, completion.answer) for completion in completions)
     return Solved(problem, tuple(completions), verdicts, max(completion.seconds for completion in completions))
 

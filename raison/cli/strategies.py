@@ -97,7 +97,7 @@ def wished(arguments: Namespace) -> Values:
         try:
             found[name] = json.loads(value)
         except ValueError:
-            raise UserError(f"--set {setting}: write NAME=NUMBER, such as price=4") from None
+            raise UserError(f"--set {setting}: write NAME=NUMBER, such as price=8") from None
     return found
 
 
@@ -120,7 +120,12 @@ def _asked(arguments: Namespace, console: Console, seed: int) -> Asked:
     problem, task = judged_problem(reasoner.provenance.get("task"), arguments.problem)
     budget = reasoner.budget_of(arguments.effort) if arguments.effort else arguments.budget
     ids = prompt_ids(reasoner.tokenizer, problem.prompt)
-    params = SamplingParams(temperature=arguments.temperature, seed=seed, **reasoner.limits(ids, budget))
+    params = SamplingParams(
+        temperature=arguments.temperature,
+        seed=seed,
+        min_thinking=arguments.min_thinking,
+        **reasoner.limits(ids, budget),
+    )
     return Asked(problem, task, EngineSampler(reasoner.engine, ids, params), params.max_tokens)
 
 

@@ -18,7 +18,8 @@ from raison.records import Completion, Verdict
 def command(arguments: Namespace) -> int:
     if arguments.strategy or arguments.endpoint:
         return strategies.command(arguments)
-    asking = Asking(arguments.budget, arguments.n, arguments.temperature, fresh_seed(arguments.seed))
+    seed = fresh_seed(arguments.seed)
+    asking = Asking(arguments.budget, arguments.n, arguments.temperature, seed, arguments.min_thinking)
     prepare(arguments.threads)
     console = console_for(arguments)
     reasoner, task = open_reasoner(console, arguments.model, arguments.device)

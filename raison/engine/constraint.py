@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-import torch
+import numpy as np
 from torch import Tensor
 
 from raison.engine.device import handed
@@ -32,9 +32,9 @@ def biases_of(
     biases = dict(params.logit_bias)
     closed_too = thinking and generated < params.min_thinking
     if closed_too:
-        biases[think_close] = -torch.inf
+        biases[think_close] = -np.inf
     if closed_too or generated < params.min_tokens:
-        biases |= dict.fromkeys(stops, -torch.inf)
+        biases |= dict.fromkeys(stops, -np.inf)
     return biases
 
 
@@ -43,9 +43,9 @@ def constrained(logits_NY: Tensor, constraints: Mapping[int, Constraint], temper
     found_NY = logits_NY.clone()
     for i, constraint in constraints.items():
         if constraint.biases:
-            ids = torch.tensor(list(constraint.biases), device=logits_NY.device)
-            added = torch.tensor(list(constraint.biases.values()), device=logits_NY.device)
-            found_NY[i, ids] += added / temperature_N[i]
+            ids = handed(np.asarray(list(constraint.biases)), logits_NY.device)
+            added = handed(np.asarray(list(constraint.biases.values()), np.float32), logits_NY.device)
+            found_NY[i].index_add_(0, ids, added / temperature_N[i])
         if constraint.allowed is not None:
-            found_NY[i].masked_fill_(~handed(constraint.allowed, logits_NY.device), -torch.inf)
+            found_NY[i].masked_fill_(~handed(constraint.allowed, logits_NY.device), -np.inf)
     return found_NY

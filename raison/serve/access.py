@@ -29,7 +29,7 @@ from sqlalchemy import Connection
 from raison.errors import UserError
 from raison.serve import keyring, keys, ledger, usage
 from raison.serve.ledger import LEASE_SECONDS, Reservation
-from raison.serve.prices import Prices, read_prices
+from raison.serve.prices import Price, Prices, read_prices
 from raison.serve.refusal import (
     Denied,
     Limited,
@@ -92,6 +92,9 @@ class Access(Protocol):
 
     def cost(self, used: Used) -> int | None:
         """Nano-dollars by the prices in force; None without a price."""
+
+    def price(self, model: str) -> Price | None:
+        """Dollars per million tokens, as lists of models show it; None without a price."""
 
     def close(self) -> None:
         """End when all that was asked for is committed."""
@@ -190,6 +193,9 @@ class DatabaseAccess:
 
     def cost(self, used: Used) -> int | None:
         return usage.cost_of(used, self.prices)
+
+    def price(self, model: str) -> Price | None:
+        return self.prices.of(model)
 
     def close(self) -> None:
         self._closed.set()

@@ -1,12 +1,12 @@
 """Training runs as an API: what runs there are, how far each is, its figures step by step, its latest samples.
 
-    GET /v1/raison/runs                               the runs under ./runs, the one that wrote last first
+    GET /v1/raison/runs                               the runs, the one that wrote last first
     GET /v1/raison/runs/{name}?stage=grpo&after=60    one run; of the stage's steps those after step 60
 
 Who watches asks again with `after` = the last step that it has; without `stage` the newest is meant. A name is a name,
-not a path: only folders that stand directly under the root and hold a recipe are found. Another root than ./runs:
-`app.state.runs = Runs(folder)`. Not covered: starting and stopping runs, keys (the server asks for one before any of
-these routes), the files (run_files.py), what is said of a run (run_view.py).
+not a path: only folders that stand directly under the root and hold a recipe are found. `app.state.runs` is what may
+be looked at. Not covered: starting and stopping runs, keys (the server asks for one before any of these routes), the
+files (run_files.py), what is said of a run (run_view.py).
 """
 
 from __future__ import annotations
@@ -33,14 +33,16 @@ class RunList(Record):
 
 
 class Runs:
-    """The runs under a folder; remembers what it has read of each log of steps."""
+    """The runs under a folder, none where there is none; remembers what it has read of each log of steps."""
 
-    def __init__(self, root: Path = Path("runs")) -> None:
+    def __init__(self, root: Path | None) -> None:
         self._root = root
         self._tail = lru_cache(maxsize=TAILS)(Tail)
 
     def all(self) -> list[RunOnDisk]:
         """The folders that hold a run: its recipe is the first thing that one writes."""
+        if self._root is None:
+            return []
         try:
             folders = [p for p in self._root.iterdir() if p.name[0] != "." and (p / "recipe.toml").is_file()]
         except OSError:
@@ -52,14 +54,11 @@ class Runs:
         for run in self.all():
             if run.folder.name == name:
                 return run
-        raise HTTPException(404, f"there is no training run of this name in {self._root.name}/")
+        raise HTTPException(404, "there is no training run of this name")
 
 
 def _runs(request: Request) -> Runs:
-    state = request.app.state
-    if not hasattr(state, "runs"):
-        state.runs = Runs()
-    runs: Runs = state.runs
+    runs: Runs = request.app.state.runs
     return runs
 
 

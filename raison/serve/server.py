@@ -45,6 +45,7 @@ def create_app(service: Service) -> FastAPI:
         openapi_url="/openapi.json",
     )  # fmt: skip
     app.state.service = service
+    app.state.runs = runs.Runs(service.settings.runs)
     refused.install(app)
     app.include_router(chat.router)
     app.include_router(completions.router)

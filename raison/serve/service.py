@@ -25,6 +25,7 @@ from raison.serve.mistake import unavailable, unknown_model
 from raison.serve.protocol import Message
 from raison.serve.refusal import Refused
 from raison.serve.settings import ServeSettings
+from raison.serve.trained import trained_for
 from raison.think.effort import budgets_of
 
 P = ParamSpec("P")
@@ -91,8 +92,13 @@ class Service:
         if self.engine.reasoner is None:
             return about
         provenance, context = self.reasoner.provenance, self.context
-        efforts = budgets_of(provenance, context)
-        return {**about, "raison": {"context": context, "efforts": efforts, "thinks": self.thinks, "price": self.price}}
+        more = {"context": context, "efforts": budgets_of(provenance, context), "thinks": self.thinks}
+        return {**about, "raison": {**more, "price": self.price, **self.trained}}
+
+    @cached_property
+    def trained(self) -> dict[str, Any]:
+        """The model's task, and problems to try."""
+        return trained_for(self.reasoner.provenance)
 
     @property
     def price(self) -> dict[str, float | None] | None:

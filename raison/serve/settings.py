@@ -6,6 +6,7 @@ Not covered: what a key may use (limits.py).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, get_args
 
 from raison.errors import UserError
@@ -36,6 +37,8 @@ class ServeSettings:
     """From arrival to the last token, waiting included."""
     drain_seconds: float = 30.0
     """How long answers under way may go on after SIGTERM."""
+    runs: Path | None = None
+    """A folder of training runs that callers may look at."""
     keep_alive_seconds: float = 15.0
     """A stream on which nothing was said for so long gets a comment, so that nobody between closes it."""
 

@@ -6,9 +6,9 @@ sample's weight is e to its confidence, which keeps it above zero. Group confide
 sample's is the lowest of its groups (section 3.1). Online (section 3.3): `warmup` samples run to their end and set the
 bar, the percentile of their confidences that keeps the share `keep` of them; later samples are cancelled as soon as a
 whole window falls below it. The vote counts those that held it, weighted by confidence, and ends when the leader has
-the share `consensus` of all weight. The window is the paper's 2,048 tokens of 64 k brought to shorter thoughts: a 32nd
-of the limit. A sampler that tells log-probabilities at the end alone has weak samples weighed, not ended early; one
-that tells none has a plain vote.
+the share `consensus` of all weight. The window is the paper's 2,048 tokens of 64 k brought to shorter thoughts, a 32nd
+of the limit; and a few samples warm up where the paper has 16, for there are a few in all. A sampler that tells
+log-probabilities at the end alone has weak samples weighed, not ended early; one that tells none has a plain vote.
 
 Log-probabilities that an engine forced (a closing tag) are 0 and left out. Not covered: bottom-10 % and tail variants.
 """
@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 from raison.engine.sequence import Event
 from raison.think.ballot import Ballot
-from raison.think.equivalence import Equivalence
+from raison.think.equivalence import Equivalence, form
 from raison.think.strategy import NOTHING, Branch, Orders, Outcome, Tally
 
 
@@ -32,8 +32,10 @@ class Confidence:
 
     warmup: int = 4
     window: int = 16
-    keep: float = 0.9
-    """Share of the warm-up samples that the bar would have kept: 0.1 is the paper's DeepConf-low, 0.9 its -high."""
+    keep: float = 0.5
+    """Share of the warm-up samples that the bar would have kept: 0.1 is the paper's DeepConf-low, 0.9 its -high, both
+    with 16 samples to warm up; of a few it is the median.
+    """
     consensus: float = 0.95
 
 
@@ -121,12 +123,17 @@ class DeepConf:
         if self._bar is None:
             if len(self._ballot.ended) < len(self._gauges):
                 return NOTHING
-            self._bar = bar_of([gauge.least for gauge in self._gauges.values()], self._settings.keep)
+            self._bar = self._set_bar()
             for number in self._gauges:
                 self._cast(number)
         else:
             self._cast(branch)
         return self._decide()
+
+    def _set_bar(self) -> float:
+        """Of the warm-up samples that came to an answer; where none did, no bar."""
+        answered = [n for n, completion in self._ballot.ended.items() if form(completion.answer) is not None]
+        return bar_of([self._gauges[n].least for n in answered], self._settings.keep) if answered else -math.inf
 
     def _cast(self, branch: int) -> None:
         least = self._gauges[branch].least

@@ -5,7 +5,7 @@ share of all that thinking gains over answering at once: minimal a quarter, low 
 answers at once; `max` (and `xhigh`, which some clients send) thinks as far as the context reaches. What was measured is
 kept in the model's provenance under "efforts", written by `raison bench think --efforts` and by a run's evaluation.
 Where nothing was measured: shares of the context, a 32nd to a quarter, doubling.
-Not covered: what a budget does (engine), minimum thinking (SamplingParams.min_thinking).
+Not covered: what a budget does, and minimum thinking (engine, SamplingParams).
 """
 
 from __future__ import annotations

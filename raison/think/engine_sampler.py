@@ -104,11 +104,13 @@ def branch_params(params: SamplingParams, branch: Branch, engine: Engine) -> Sam
     if params.grammar is not None and used:
         raise UserError("search goes on from the middle of an answer, where a schema or regex cannot; use a vote")
     left = max(1, params.max_tokens - used)
-    limits = {"max_tokens": left if branch.max_tokens is None else min(left, branch.max_tokens)}
+    most = left if branch.max_tokens is None else min(left, branch.max_tokens)
+    limits = {"max_tokens": most, "min_tokens": min(most, max(0, params.min_tokens - used))}
     close = engine.tokenizer.think_close
     thought = branch.prefix.index(close) if close in branch.prefix else used
     if params.thinking_budget is not None:
         limits["thinking_budget"] = max(0, params.thinking_budget - thought)
+    limits["min_thinking"] = min(max(0, params.min_thinking - thought), limits.get("thinking_budget", most))
     if thought < used:
         limits["answer_tokens"] = max(1, params.answer_tokens - (used - thought - 1))
     return replace(params, **limits)  # type: ignore[arg-type]  # all of them are whole numbers

@@ -1,9 +1,9 @@
 """A strategy from plain values: what a request's `strategy` may say, and what it means here.
 
-    {"vote": "auto", "max_samples": 16, "price": 2.0}
+    {"vote": "auto", "max_samples": 16, "price": 4.0}
     {"vote": "self-consistency" | "majority", "max_samples": 16}
     {"vote": "adaptive", "max_samples": 16, "certainty": 0.95}      {"vote": "windows", "max_samples": 16, "window": 5}
-    {"vote": "confidence", "max_samples": 16, "warmup": 4, "keep": 0.9, "consensus": 0.95, "window": 16}
+    {"vote": "confidence", "max_samples": 16, "warmup": 4, "keep": 0.5, "consensus": 0.95, "window": 16}
     {"vote": "best-of-n" | "weighted", "max_samples": 16, "width": 4}
     {"vote": "beam" | "dvts", "paths": 8, "fan": 4, "step_tokens": 32, "max_steps": 40}
 

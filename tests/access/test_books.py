@@ -117,6 +117,7 @@ def test_a_price_that_changes_changes_no_bill(house: House) -> None:
     settle(later, key.id, "1", prompt=1, completion=0)
     settle(later, key.id, "2", prompt=1, completion=0)
     assert reported(later, ["key"])[0].cost == 1000 + 5000
+    assert later.price("any") == Price(5, 5)
 
 
 def test_days_are_read() -> None:

@@ -177,7 +177,7 @@ def test_nothing_is_overspent_while_requests_come_and_go(house: House) -> None:
             if turn % 3 == 2:
                 server.release(held)
             else:
-                server.settle(held, used(f"{number}-{turn}", key.id, prompt=4, completion=turn))
+                server.settle(held, used(f"{number}-{turn}", key.id, prompt=3, completion=turn))
             assert balance_of(server, key.id).total_tokens <= 300
 
     in_threads(12, work)

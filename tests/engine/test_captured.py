@@ -18,9 +18,10 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode
 
-from raison.engine import sampler
+from raison.engine import constraint, sampler
 from raison.engine.cache import LatentCache
 from raison.engine.captured import CapturedRunner
+from raison.engine.constraint import Constraint
 from raison.engine.device import Eager, Step
 from raison.engine.engine import Engine, EngineSettings
 from raison.engine.runner import Shape
@@ -197,7 +198,8 @@ def imagined(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     def handed(array: Any, device: torch.device) -> Tensor:
         return torch.empty(array.shape, dtype=torch.from_numpy(array).dtype, device=device)
 
-    monkeypatch.setattr(sampler, "handed", handed)
+    for module in (sampler, constraint):
+        monkeypatch.setattr(module, "handed", handed)
     with FakeTensorMode(), torch.inference_mode(), Indexing():
         yield
 
@@ -244,7 +246,6 @@ def test_tokens_are_drawn_on_the_gpu() -> None:
         asked = SamplingParams(temperature=heat, top_k=2 * (i == 1), top_p=0.9)
         slots.load(i, Sequence(i, [1], asked, 1, 0, False, False, None, False, 0.0))
     places = sampler.Places(rows, np.zeros(3, np.int64))
-    drawn = sampler.draw(
-        torch.zeros(3, 99, device=GPU), slots, places, np.array([False, True, True]), {1: np.ones(99, np.bool_)}
-    )
+    wanted = {1: Constraint(np.ones(99, np.bool_), {7: 2.0}), 2: Constraint(biases={3: -np.inf})}
+    drawn = sampler.draw(torch.zeros(3, 99, device=GPU), slots, places, np.array([False, True, True]), wanted)
     assert (drawn.device, drawn.shape) == (GPU, (2, 3))

@@ -7,7 +7,7 @@ import shutil
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +18,7 @@ import pytest
 from tests.page.written_run import WrittenRun
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-WAIT_MS = 10_000
+WAIT_MS = 30_000
 
 
 @dataclass
@@ -49,9 +49,12 @@ class Tab:
 
     def until(self, expression: str) -> None:
         """Wait until the page says so. Playwright's own waiting would need `eval`, which the page's policy forbids."""
+        self.wait(lambda: self.page.evaluate(expression), expression)
+
+    def wait(self, true: Callable[[], bool], what: str) -> None:
         patience = time.monotonic() + WAIT_MS / 1000
-        while not self.page.evaluate(expression):
-            assert time.monotonic() < patience, f"in vain: {expression}"
+        while not true():
+            assert time.monotonic() < patience, f"in vain: {what}"
             self.page.wait_for_timeout(20)
 
     def asked(self) -> dict[str, Any]:
@@ -81,8 +84,9 @@ def running(app: Any) -> Iterator[str]:
         thread.join()
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
+    """Ends with each module: while Playwright runs, this thread has an event loop, in which other tests cannot run."""
     playwright = pytest.importorskip(
         "playwright.sync_api", reason="playwright is not installed: pip install 'raison[page-tests]'"
     )

@@ -36,6 +36,7 @@ def app_for(run_root: Path, keyed: bool = False) -> FastAPI:
     app = FastAPI(openapi_url=None)
     app.state.asked = []
     app.state.hung_up = 0
+    app.state.loading = False
     app.state.go_on = threading.Event()
     app.state.runs = runs.Runs(run_root)
 
@@ -49,7 +50,8 @@ def app_for(run_root: Path, keyed: bool = False) -> FastAPI:
     @app.get("/v1/models")
     def models() -> Mapping[str, Any]:
         about = {"context": 2048, "efforts": EFFORTS, "thinks": True, "examples": ["3 7 25 -> 46"], "task": "countdown"}
-        return {"object": "list", "data": [{"id": "countdown-r1", "object": "model", "raison": about}]}
+        known = {} if app.state.loading else {"raison": about}
+        return {"object": "list", "data": [{"id": "countdown-r1", "object": "model", **known}]}
 
     @app.post("/v1/chat/completions")
     async def complete(request: Request) -> Any:
@@ -98,7 +100,9 @@ async def single(asked: Mapping[str, Any], app: FastAPI) -> AsyncIterator[Any]:
     budget = asked.get("thinking_token_budget", EFFORTS.get(asked.get("reasoning_effort", ""), 10_000))
     thought = THOUGHT[:budget]
     yield delta(role="assistant")
-    for piece in thought:
+    for number, piece in enumerate(thought):
+        if number == len(THOUGHT) // 2 and "halfway" in question:
+            await hold(question, app)
         yield delta(reasoning_content=piece)
     await hold(question, app)
     if "break" in question:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from raison.engine.engine import Engine
-from raison.engine.sequence import Event
+from raison.engine.sequence import Event, sample_seed
 from raison.records import Completion
+from raison.think.confidence import Gauge, token_confidence
 from raison.think.drive import Heard, drive
-from raison.think.engine_sampler import EngineSampler, Turns
+from raison.think.engine_sampler import EngineSampler, Turns, branch_params
 from raison.think.parse import VOTES, Context, parse_strategy
 from raison.think.strategy import Branch, Outcome, Strategy
 from tests.engine.small import make_engine, params, prompt
@@ -87,7 +89,7 @@ def test_branches_are_the_samples_that_the_engine_would_draw() -> None:
 
 def test_a_branch_goes_on_after_its_prefix() -> None:
     """Greedily: a text cut anywhere and gone on from is the text, limits included."""
-    asked = params(1, max_tokens=40, thinking_budget=12, answer_tokens=9, temperature=0.0)
+    asked = params(1, max_tokens=40, thinking_budget=12, min_thinking=7, answer_tokens=9, temperature=0.0)
     (whole,) = make_engine().generate([prompt(9, 2)], asked)[0]
     for cut in (1, 5, 12, 13, 15):
         sampler = EngineSampler(make_engine(), prompt(9, 2), asked)
@@ -101,6 +103,34 @@ async def only(sampler: EngineSampler, branch: Branch) -> tuple[int, ...]:
         for _, event in await sampler.events():
             if event.finished is not None:
                 return event.finished.token_ids
+
+
+def test_a_step_keeps_within_the_limits_that_are_left() -> None:
+    asked, engine = params(1, max_tokens=40, min_tokens=20, thinking_budget=12, min_thinking=10), make_engine()
+    found = branch_params(asked, Branch(2, tuple(range(50, 58)), 5), engine)
+    assert (found.max_tokens, found.min_tokens, found.thinking_budget, found.min_thinking) == (5, 5, 4, 2)
+    closed = (*range(50, 54), engine.tokenizer.think_close or 0, 60, 61)
+    found = branch_params(replace(asked, min_thinking=0, answer_tokens=9), Branch(3, closed), engine)
+    assert (found.max_tokens, found.answer_tokens, found.seed) == (33, 7, sample_seed(asked.seed, 3))
+
+
+def test_the_engine_tells_what_confidence_asks_for() -> None:
+    """A sample's least confidence, from events as they come, is that of its log-probabilities at the end."""
+
+    async def gauged() -> tuple[Gauge, Completion]:
+        gauge, sampler = Gauge(4), EngineSampler(make_engine(), prompt(9, 0), params(1, thinking_budget=9))
+        await sampler.start([Branch(0)])
+        while True:
+            for _, event in await sampler.events():
+                if confidence := token_confidence(event):
+                    gauge.take(confidence)
+                if event.finished is not None:
+                    return gauge, event.finished
+
+    gauge, said = asyncio.run(gauged())
+    drawn = [logprob for logprob in said.logprobs if logprob]
+    windows = [sum(drawn[i : i + 4]) / 4 for i in range(len(drawn) - 3)]
+    assert gauge.least == pytest.approx(min(windows), abs=1e-5)
 
 
 def test_a_caller_who_goes_away_leaves_nothing_running() -> None:

@@ -18,6 +18,7 @@ export interface Model {
 export type Theme = "auto" | "light" | "dark";
 export type Way = "one" | "vote" | "auto";
 export const OWN = "own";
+const LOADING_MS = 1000;
 
 export const models = signal<Model[]>([]);
 export const theme = kept<Theme>("theme", "auto");
@@ -47,8 +48,10 @@ export const allowed = computed(() => {
   return model.value?.raison?.efforts?.[effort.value] ?? null;
 });
 
+/** Ask what there is; a model that is still being loaded says nothing of itself, and is asked again. */
 export async function loadModels(): Promise<void> {
   models.value = (await get<{ data: Model[] }>("/v1/models")).data;
+  if (models.value.some((one) => !one.raison)) setTimeout(() => void loadModels().catch(() => {}), LOADING_MS);
 }
 
 /** Whether the page is dark at the moment, by choice or by the system's. */

@@ -5,15 +5,22 @@
 
 namespace raison {
 
-// Pairs of a head turned by its place: x's neighbours, or a number and the one half a head on. In place or not.
-inline void rotate(const float* x, const Shape& s, int64_t place, int pairs, float scale, bool neighbours, float* out) {
-    const float *c = s.cosines + place * pairs, *n = s.sines + place * pairs;
-    const int step = neighbours ? 2 : 1, other = neighbours ? 1 : pairs;
+// Numbers STEP p and STEP p + other of each pair p, turned by the angle at p; in place or not.
+template <int STEP>
+inline void turn(const float* x, int other, const float* cosines, const float* sines, int pairs, float scale, float* out) {
+#pragma GCC ivdep
     for (int p = 0; p < pairs; p++) {
-        const float a = x[step * p] * scale, b = x[step * p + other] * scale;
-        out[step * p] = a * c[p] - b * n[p];
-        out[step * p + other] = a * n[p] + b * c[p];
+        const float a = x[STEP * p] * scale, b = x[STEP * p + other] * scale;
+        out[STEP * p] = a * cosines[p] - b * sines[p];
+        out[STEP * p + other] = a * sines[p] + b * cosines[p];
     }
+}
+
+// A head turned by its place: pairs are neighbours, or a number and the one half a head on.
+inline void rotate(const float* x, const Shape& s, int64_t place, int pairs, float scale, bool neighbours, float* out) {
+    const float *cosines = s.cosines + place * pairs, *sines = s.sines + place * pairs;
+    if (neighbours) turn<2>(x, 1, cosines, sines, pairs, scale, out);
+    else turn<1>(x, pairs, cosines, sines, pairs, scale, out);
 }
 
 class GroupedQuery {

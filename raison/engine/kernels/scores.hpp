@@ -19,9 +19,10 @@ inline void ask(const Number* next, int count) {
     for (const char* p = (const char*)next; p < (const char*)(next + count); p += 64) _mm_prefetch(p, _MM_HINT_T0);
 }
 
-// The sums of N heads' queries with KEYS keys, over LANES numbers or the `left` that are left.
+// Products of N heads' queries with KEYS keys, over LANES numbers or the `left` that are left.
 template <int N, bool WHOLE, class Number>
-inline void add_products(const Number* const* key, const float* q, int64_t q_head, int w, int left, Vec (*acc)[KEYS]) {
+__attribute__((always_inline)) inline void add_products(const Number* const* key, const float* q, int64_t q_head, int w,
+                                                        int left, Vec (&acc)[N][KEYS]) {
     Vec query[N];
     for (int h = 0; h < N; h++) query[h] = load_first<WHOLE>(q + h * q_head + w, left);
     for (int j = 0; j < KEYS; j++) {
@@ -32,18 +33,20 @@ inline void add_products(const Number* const* key, const float* q, int64_t q_hea
 
 // Queries of N heads against KEYS keys `width` apart; where fewer are left, the last one again.
 template <int N, class Number>
-inline void score_keys(const Number* first, int width, int count, const float* q, int64_t q_head, float* scores,
-                       int64_t stride) {
+__attribute__((always_inline)) inline void score_keys(const Number* first, int width, int count, const float* q,
+                                                      int64_t q_head, float* scores, int64_t stride) {
     const Number* key[KEYS];
     for (int j = 0; j < KEYS; j++) key[j] = first + (int64_t)(j < count ? j : count - 1) * width;
-    Vec acc[N][KEYS] = {};
+    Vec acc[N][KEYS];
+#pragma GCC unroll 16
+    for (int i = 0; i < N * KEYS; i++) acc[i / KEYS][i % KEYS] = Vec{};
     int w = 0;
     for (; w + LANES <= width; w += LANES) add_products<N, true>(key, q, q_head, w, LANES, acc);
     if (w < width) add_products<N, false>(key, q, q_head, w, width - w, acc);
 #pragma GCC unroll 4
     for (int h = 0; h < N; h++) {
         float total[KEYS];
-        sums_of_four(acc[h], total);
+        sums_of_four(acc[h][0], acc[h][1], acc[h][2], acc[h][3], total);
         std::memcpy(scores + h * stride, total, count * 4);
     }
 }

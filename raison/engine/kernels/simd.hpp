@@ -43,18 +43,17 @@ inline float sum(Vec v) {
 }
 
 // The sums of four vectors: partial sums of all stand beside each other before they are added up.
-inline void sums_of_four(const Vec* v, float* out) {
+inline void sums_of_four(Vec x, Vec y, Vec z, Vec u, float* out) {
 #if defined(__AVX512F__)
-    const __m512 a = (__m512)v[0], b = (__m512)v[1], c = (__m512)v[2], d = (__m512)v[3];
+    const __m512 a = (__m512)x, b = (__m512)y, c = (__m512)z, d = (__m512)u;
     const __m512 ab = _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
     const __m512 cd = _mm512_add_ps(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
     const __m512 all = _mm512_add_ps(_mm512_shuffle_ps(ab, cd, 0x44), _mm512_shuffle_ps(ab, cd, 0xee));
     const __m256 half = _mm256_add_ps(_mm512_castps512_ps256(all), _mm512_extractf32x8_ps(all, 1));
 #else
-    const __m256 ab = _mm256_add_ps(_mm256_unpacklo_ps((__m256)v[0], (__m256)v[1]),
-                                    _mm256_unpackhi_ps((__m256)v[0], (__m256)v[1]));
-    const __m256 cd = _mm256_add_ps(_mm256_unpacklo_ps((__m256)v[2], (__m256)v[3]),
-                                    _mm256_unpackhi_ps((__m256)v[2], (__m256)v[3]));
+    const __m256 a = (__m256)x, b = (__m256)y, c = (__m256)z, d = (__m256)u;
+    const __m256 ab = _mm256_add_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+    const __m256 cd = _mm256_add_ps(_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
     const __m256 half = _mm256_add_ps(_mm256_shuffle_ps(ab, cd, 0x44), _mm256_shuffle_ps(ab, cd, 0xee));
 #endif
     _mm_storeu_ps(out, _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1)));

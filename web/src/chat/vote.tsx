@@ -36,7 +36,8 @@ function Bars({ turn }: { turn: Turn }) {
   const { classes, leader, why } = turn.tally!;
   const all = classes.reduce((sum, c) => sum + c.weight, 0) || 1;
   const leads = leader === null ? undefined : classes[leader];
-  const order = classes.toSorted((a, b) => b.weight - a.weight || rank(turn, a) - rank(turn, b));
+  const later = (one: Class) => (one === leads ? -1 : rank(turn, one)); // of equals the leader comes first
+  const order = classes.toSorted((a, b) => b.weight - a.weight || later(a) - later(b));
   return (
     <div class="tally">
       <ol aria-label="Tally of the answers">
