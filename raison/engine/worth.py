@@ -45,7 +45,7 @@ class Worth:
         self._of(batch).learn(depth, steps, None if last != self._last else (seconds / steps, tokens / (steps * batch)))
 
     def _of(self, batch: int) -> _Size:
-        bits = batch.bit_length()
+        bits = max(1, batch.bit_length())  # a step in the middle of a prompt samples nothing
         if bits not in self._sizes:
             self._sizes[bits] = _Size(self._ways, max(SHORTEST, TRIAL >> (bits - 1)))
         return self._sizes[bits]

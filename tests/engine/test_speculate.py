@@ -185,3 +185,10 @@ def _guess_of(model: Transformer, ids: list[int]) -> int:
     ahead = model.embed(torch.tensor(ids[1:]))
     out, _ = module(model.norm(states)[:-1], ahead, rotation(model.spec, short.positions_N), short)
     return int(model.logits(out[-1:], module.norm).argmax())
+
+
+def test_a_long_prompt_comes_in_chunks_before_anything_is_guessed() -> None:
+    """Its first steps sample nothing."""
+    engine, whole = (small(speculation=kind, prefill_chunk=16) for kind in ("auto", "none"))
+    found, expected = (told(e.generate([prompt(60, 1)], SamplingParams(max_tokens=40))) for e in (engine, whole))
+    assert found == expected
