@@ -23,11 +23,12 @@ import torch
 from torch import Tensor
 
 from raison.engine.device import Device, device_of, free_bytes
-from raison.engine.engine import Engine, EngineSettings, Speculation
+from raison.engine.engine import Engine
 from raison.engine.grammar import Grammar
 from raison.engine.kernels.native import library, warm
 from raison.engine.kernels.weights import Precision, known_width
 from raison.engine.sequence import Event, SamplingParams
+from raison.engine.settings import EngineSettings, Speculation
 from raison.engine.twin import Dtype
 from raison.errors import CheckpointError, UserError
 from raison.hardware import available_memory

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from raison.engine.engine import Engine, EngineSettings
+from raison.engine.engine import Engine
+from raison.engine.settings import EngineSettings
 from raison.model.cost import parameters
 from raison.reasoner import SHIPPED, load
 from raison.tasks.countdown import Countdown

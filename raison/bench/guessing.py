@@ -16,8 +16,9 @@ from typing import Any
 from raison.bench.note import Note, unheard
 from raison.bench.questions import questions_for
 from raison.engine.backend import native_width
-from raison.engine.engine import Engine, EngineSettings, Speculation
+from raison.engine.engine import Engine
 from raison.engine.sequence import SamplingParams
+from raison.engine.settings import EngineSettings, Speculation
 from raison.errors import UserError
 from raison.reasoner import Reasoner
 from raison.text.chat import prompt_ids

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 
 from raison.bench.rival import Timed, is_shared
-from raison.engine.engine import Engine, EngineSettings
+from raison.engine.engine import Engine
 from raison.engine.sequence import SamplingParams
+from raison.engine.settings import EngineSettings
 from raison.engine.twin import Dtype
 from raison.weights.opened import LoadedModel
 
@@ -20,14 +20,15 @@ SPARE = 32
 
 class Ours:
     def __init__(self, loaded: LoadedModel, dtype: Dtype, streams: int, context: int) -> None:
-        endless = replace(loaded.tokenizer, stops=frozenset(), eos=-1)
         room = (context + SPARE) * streams + 2 * SPARE
-        self._engine = Engine(loaded.model, endless, EngineSettings(cache_tokens=room, max_batch=streams, dtype=dtype))
+        self._engine = Engine(
+            loaded.model, loaded.tokenizer, EngineSettings(cache_tokens=room, max_batch=streams, dtype=dtype)
+        )
 
     def generate(self, prompts: Sequence[Sequence[int]], tokens: int, temperature: float) -> Timed:
         self._engine.update_weights()  # forgets cached prompts
         params = [
-            SamplingParams(temperature=temperature, max_tokens=tokens, answer_tokens=tokens, seed=i)
+            SamplingParams(temperature=temperature, max_tokens=tokens, answer_tokens=tokens, ignore_eos=True, seed=i)
             for i in range(len(prompts))
         ]
         start = time.perf_counter()

@@ -24,7 +24,7 @@ from raison.tasks.task import Task
 from raison.text import chat
 from raison.think.budget import sampling
 from raison.think.drive import drive
-from raison.think.engine_sampler import Turns
+from raison.think.engine_sampler import SharedSteps
 from raison.think.measure import Z95, Estimate, wilson
 from raison.think.parse import Context, parse_strategy
 from raison.think.strategy import Outcome
@@ -93,18 +93,18 @@ def bench_thinking(
 
 
 async def _all(given: Trial, wish: Mapping[str, Any]) -> list[Outcome]:
-    turns = Turns(given.engine)
-    running = [_one(given, turns, index, wish) for index in range(len(given.problems))]
+    steps = SharedSteps(given.engine)
+    running = [_one(given, steps, index, wish) for index in range(len(given.problems))]
     return list(await asyncio.gather(*running))
 
 
-async def _one(given: Trial, turns: Turns, index: int, wish: Mapping[str, Any]) -> Outcome:
+async def _one(given: Trial, steps: SharedSteps, index: int, wish: Mapping[str, Any]) -> Outcome:
     def score(said: Completion) -> float:
         return float(given.right(index, said))
 
     params = given.params[index]
     context = Context(params.max_tokens, most_samples=1 << 10, score=score, checker=True)
-    return await drive(parse_strategy(wish, context), turns.sampler(given.prompts[index], params))
+    return await drive(parse_strategy(wish, context), steps.sampler(given.prompts[index], params))
 
 
 def _reached(
@@ -146,7 +146,7 @@ def bench_waiting(
         seconds[SEQUENTIAL] += time.perf_counter() - start
         for name, wish in methods.items():
             start = time.perf_counter()
-            asyncio.run(_one(given, Turns(given.engine), index, wish))
+            asyncio.run(_one(given, SharedSteps(given.engine), index, wish))
             seconds[name] += time.perf_counter() - start
     for name, total in seconds.items():
         note(f"waiting, {name}: {total / len(given.problems):.3f} s a problem")

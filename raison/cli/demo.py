@@ -22,7 +22,8 @@ from raison.cli.output import bar_line, console_for, emit_json, visible
 from raison.cli.session import Asking, Solved, fresh_seed, open_reasoner, parsing, prepare, program, solve
 from raison.cli.spec import shape_words
 from raison.cli.think import as_json
-from raison.engine.engine import Engine, EngineSettings
+from raison.engine.engine import Engine
+from raison.engine.settings import EngineSettings
 from raison.errors import ProblemError, UserError
 from raison.model.cost import parameters
 from raison.reasoner import SHIPPED, Reasoner

@@ -91,7 +91,7 @@ def wished(arguments: Namespace) -> Values:
     found: Values = {"vote": arguments.strategy or "auto"}
     way = VOTES.get(found["vote"])
     if arguments.samples is not None:
-        found["paths" if way and "paths" in way.fields else "max_samples"] = arguments.samples
+        found[way.count if way else "max_samples"] = arguments.samples
     for setting in arguments.set:
         name, _, value = setting.partition("=")
         try:

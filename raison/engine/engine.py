@@ -27,8 +27,7 @@ from raison.engine.native_runner import NativeRunner
 from raison.engine.runner import Logits
 from raison.engine.scheduler import Plan, Scheduler
 from raison.engine.sequence import Event, SamplingParams, Sequence, Stats, sample_seed
-from raison.engine.settings import EngineSettings as EngineSettings
-from raison.engine.settings import Speculation as Speculation
+from raison.engine.settings import EngineSettings
 from raison.engine.slots import GOING, LENGTH, STOP, Ints, Slots
 from raison.engine.speculate import GAP, Lookup, Predictor, Source
 from raison.engine.turns import MOST, Turns
@@ -204,14 +203,13 @@ class Engine:
         prompt = [int(i) for i in prompt_ids]
         self._check(prompt, params, n)
         group, now = next(self._groups), time.perf_counter()
-        tags = [i for i in prompt if i in (self.tokenizer.think_open, self.tokenizer.think_close)]
-        thinks = bool(tags) and tags[-1] == self.tokenizer.think_open
+        opened = self.tokenizer.ends_thinking_open(prompt)
+        thinks, answers = opened is True, opened is False
         numbers = list(itertools.islice(self._ids, n))
         for i, number in enumerate(numbers, first):
             told = loud or bool(params.stop)
             stream = self._stream(thinks, params) if told else None
             seed = sample_seed(params.seed, i)
-            answers = bool(tags) and not thinks
             seq = Sequence(number, prompt, params, seed, group, thinks, answers, stream, loud, now, tenant)
             seq.closed_at = -1 if thinks else 0
             seq.matcher = None if params.grammar is None else self._grammars.start(params.grammar)

@@ -11,10 +11,14 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from raison.engine.sequence import Event
 from raison.records import Completion
 from raison.serve.access import Used
 from raison.serve.job import Job
+from raison.serve.prices import NANO_PER_DOLLAR
+from raison.serve.protocol import StreamOptions
 from raison.serve.settings import ReasoningField
+from raison.serve.streaming import DONE
 
 NAMES: dict[ReasoningField, tuple[str, ...]] = {
     "reasoning_content": ("reasoning_content",),
@@ -57,7 +61,7 @@ def _branch(number: int, one: Completion) -> dict[str, Any]:
 
 
 def dollars(nano: int | None) -> float | None:
-    return None if nano is None else nano / 1e9
+    return None if nano is None else nano / NANO_PER_DOLLAR
 
 
 def reasoning(text: str | None, field: ReasoningField) -> dict[str, str | None]:
@@ -92,9 +96,24 @@ class Frame:
         """The chunk without choices that carries the usage."""
         return f'{self._head}],"usage":{json.dumps(usage(self._job, used))}}}\n\n'
 
+    async def ending(self, ends: str, options: StreamOptions | None) -> bytes:
+        """How branches ended, the usage if it is asked for, and [DONE]; waits for the books."""
+        used = await self._job.settled()
+        usage = self.last(used) if options is not None and options.include_usage else ""
+        return (ends + usage).encode() + DONE
+
     def other(self, value: Mapping[str, Any]) -> str:
         """A chunk without choices that carries the project's own field `raison`."""
         return f'{self._head}],"raison":{json.dumps(value, ensure_ascii=False)}}}\n\n'
+
+
+async def gathered(job: Job) -> tuple[dict[int, list[Event]], Used]:
+    """Every token's event by branch, where they are wanted, and what was used: an answer that is not streamed."""
+    tokens: dict[int, list[Event]] = {}
+    async for said in job.said():
+        for one in said:
+            tokens.setdefault(one.branch, []).extend(one.tokens)
+    return tokens, await job.settled()
 
 
 def in_order(completions: Mapping[int, Completion]) -> Iterable[tuple[int, Completion]]:

@@ -16,14 +16,13 @@ from typing import Any, NamedTuple
 
 from raison.engine.grammar import Grammar
 from raison.engine.sequence import SEED_LIMIT, SamplingParams
+from raison.reasoner import MARKS
 from raison.serve.mistake import Mistake
 from raison.serve.protocol import ChatRequest, ResponseFormat, Sampling
 from raison.serve.settings import ServeSettings
 from raison.think.effort import budget_of
 from raison.think.parse import Wish
 
-MARKS = 2
-"""Tokens beside thinking and answer: `</think>` and the end of the sequence."""
 ANSWER_SHARE, LEAST_ANSWER, MOST_ANSWER = 4, 64, 1024
 """Kept for the answer: a quarter of the limit, within these bounds, and never more than half."""
 DEFAULT_SAMPLES = Wish().max_samples

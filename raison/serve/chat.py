@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request, Response
 from raison.serve.access import Caller
 from raison.serve.asking import Order, asked_budget, choices, grammar_of, sampling
 from raison.serve.chat_view import ChatView, VoteView
-from raison.serve.conversation import chat_ids, thinks
+from raison.serve.conversation import chat_ids
 from raison.serve.job import Job
 from raison.serve.mistake import Mistake
 from raison.serve.protocol import ChatRequest
@@ -51,7 +51,7 @@ def order_of(body: ChatRequest, service: Service, endpoint: str = ENDPOINT) -> O
     )  # fmt: skip
     params = sampling(
         body, len(ids), service.reach, settings, most=body.max_completion_tokens or body.max_tokens, budget=budget,
-        thinks=thinks(tokenizer, ids), least=body.min_thinking_tokens or 0, top=body.top_logprobs,
+        thinks=bool(tokenizer.ends_thinking_open(ids)), least=body.min_thinking_tokens or 0, top=body.top_logprobs,
         grammar=required(body, tokenizer, settings) or grammar_of(body.response_format, settings),
     )  # fmt: skip
     return Order(endpoint, service.model, (tuple(ids),), params, n, bool(body.logprobs), body.strategy)

@@ -11,12 +11,12 @@ from typing import Any
 
 from raison.engine.sequence import Event
 from raison.records import Completion
-from raison.serve.answer import NAMES, Frame, in_order, quote, reasoning, whole
+from raison.serve.answer import NAMES, Frame, gathered, in_order, quote, reasoning, whole
 from raison.serve.job import Job
 from raison.serve.logprobs import listed
 from raison.serve.outbox import Said
 from raison.serve.protocol import ChatRequest
-from raison.serve.streaming import DONE, KEEP_ALIVE
+from raison.serve.streaming import KEEP_ALIVE
 from raison.serve.tools import ToolText, split
 from raison.serve.voting import VoteJob, Watched
 
@@ -35,10 +35,7 @@ class ChatView:
         self._tokens: dict[int, list[Event]] = {}
 
     async def whole(self) -> dict[str, Any]:
-        async for said in self.job.said():
-            for one in said:
-                self._tokens.setdefault(one.branch, []).extend(one.tokens)
-        used = await self.job.settled()
+        self._tokens, used = await gathered(self.job)
         return whole(self.job, WHOLE, self._choices(), used)
 
     async def stream(self) -> AsyncIterator[bytes]:
@@ -52,10 +49,7 @@ class ChatView:
         yield await self._last(ends)
 
     async def _last(self, ends: str) -> bytes:
-        used = await self.job.settled()
-        options = self.body.stream_options
-        usage = self._frame.last(used) if options is not None and options.include_usage else ""
-        return (ends + usage).encode() + DONE
+        return await self._frame.ending(ends, self.body.stream_options)
 
     def _choices(self) -> list[dict[str, Any]]:
         return [self._choice(i, one, self._tokens.get(i, [])) for i, one in in_order(self.job.completions)]

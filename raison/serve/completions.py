@@ -15,9 +15,9 @@ from fastapi import APIRouter, Request, Response
 from raison.engine.sequence import Event
 from raison.records import Completion
 from raison.serve.access import Caller
-from raison.serve.answer import Frame, in_order, quote, whole
+from raison.serve.answer import Frame, gathered, in_order, quote, whole
 from raison.serve.asking import Order, choices, sampling
-from raison.serve.conversation import characters, thinks
+from raison.serve.conversation import characters
 from raison.serve.job import Job
 from raison.serve.logprobs import token_text
 from raison.serve.mistake import Mistake
@@ -25,12 +25,14 @@ from raison.serve.outbox import Said
 from raison.serve.protocol import CompletionRequest
 from raison.serve.refused import REFUSALS
 from raison.serve.service import Service
-from raison.serve.streaming import DONE, KEEP_ALIVE, answered
+from raison.serve.streaming import KEEP_ALIVE, answered
 from raison.text.tokenizer import THINK_CLOSE, Tokenizer
 
 router = APIRouter()
 ENDPOINT = "/v1/completions"
 KIND = "text_completion"
+DEFAULT_TOKENS = 16
+"""OpenAI's default for this endpoint."""
 
 
 @router.post(ENDPOINT, responses=REFUSALS)
@@ -57,13 +59,9 @@ def order_of(body: CompletionRequest, service: Service) -> Order:
     params = sampling(
         body, max(map(len, prompts)), service.reach, settings, most=body.max_tokens or DEFAULT_TOKENS,
         budget=min((budget for budget in budgets if budget is not None), default=None),
-        thinks=any(thinks(tokenizer, prompt) for prompt in prompts), top=body.logprobs,
+        thinks=any(map(tokenizer.ends_thinking_open, prompts)), top=body.logprobs,
     )  # fmt: skip
     return Order(ENDPOINT, service.model, prompts, params, n, body.logprobs is not None)
-
-
-DEFAULT_TOKENS = 16
-"""OpenAI's default for this endpoint."""
 
 
 def prompts_of(prompt: str | list[str] | list[int] | list[list[int]], tokenizer: Tokenizer) -> list[list[int]]:
@@ -96,10 +94,7 @@ class TextView:
         self._length: dict[int, int] = {}
 
     async def whole(self) -> dict[str, Any]:
-        async for said in self.job.said():
-            for one in said:
-                self._tokens.setdefault(one.branch, []).extend(one.tokens)
-        used = await self.job.settled()
+        self._tokens, used = await gathered(self.job)
         return whole(self.job, KIND, [self._choice(i, one) for i, one in in_order(self.job.completions)], used)
 
     async def stream(self) -> AsyncIterator[bytes]:
@@ -113,10 +108,7 @@ class TextView:
                 self._frame.choice(one.branch, '"text":""', one.finished.finish_reason) for one in said if one.finished
             )
             yield chunk.encode() or KEEP_ALIVE
-        used = await self.job.settled()
-        options = self.body.stream_options
-        usage = self._frame.last(used) if options is not None and options.include_usage else ""
-        yield (ends + usage).encode() + DONE
+        yield await self._frame.ending(ends, self.body.stream_options)
 
     def _text(self, branch: int, text: str, tokens: list[Event] | None = None) -> str:
         if not text and not tokens:

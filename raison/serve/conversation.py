@@ -47,12 +47,6 @@ def chat_ids(
     return ids if prefix is None else [*ids, *_begun(tokenizer, prefix, ids)]
 
 
-def thinks(tokenizer: Tokenizer, ids: Sequence[int]) -> bool:
-    """Whether the prompt ends inside `<think>`, which the engine then bounds and closes."""
-    tags = (i for i in reversed(ids) if i in (tokenizer.think_open, tokenizer.think_close))
-    return tokenizer.think_open is not None and next(tags, None) == tokenizer.think_open
-
-
 def text_of(message: Message) -> str:
     """A message's content as one text. Raises Mistake for anything but text."""
     if message.content is None or isinstance(message.content, str):
@@ -127,7 +121,7 @@ def _begun(tokenizer: Tokenizer, prefix: Message, prompt: Sequence[int]) -> list
     encode = tokenizer.encode if tokenizer.plain is None else tokenizer.encode_user
     answer = encode(text_of(prefix))
     thoughts = prefix.reasoning_content or prefix.reasoning or ""
-    if not thinks(tokenizer, prompt):
+    if not tokenizer.ends_thinking_open(prompt):
         return answer
     assert tokenizer.think_close is not None
     return [*encode(characters(thoughts, "messages")), *([tokenizer.think_close, *answer] if answer else [])]

@@ -43,15 +43,18 @@ class Price:
             if value is not None and not (math.isfinite(value) and value >= 0):
                 raise UserError(f"{name} is {value}; a price is a number of dollars, 0 or more")
 
+    @property
+    def of_cached(self) -> float:
+        return self.prompt if self.cached is None else self.cached
+
     def cost(self, prompt_tokens: int, cached_tokens: int, completion_tokens: int) -> int:
         """Nano-dollars, rounded once, half up. `prompt_tokens` includes `cached_tokens`.
 
         The written decimals are taken as they stand (a float's shortest form), so that there is no binary rounding.
         """
-        cached = self.prompt if self.cached is None else self.cached
         parts = (
             (prompt_tokens - cached_tokens, self.prompt),
-            (cached_tokens, cached),
+            (cached_tokens, self.of_cached),
             (completion_tokens, self.completion),
         )
         exact = sum((tokens * Decimal(str(price)) for tokens, price in parts), Decimal(0)) * NANO_PER_TOKEN

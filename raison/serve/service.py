@@ -15,10 +15,10 @@ from typing import Any, Literal, ParamSpec, Protocol, TypeVar
 
 from raison import __version__
 from raison.reasoner import Reasoner
-from raison.serve.access import Access, Caller, Used
+from raison.serve.access import Access, Caller
 from raison.serve.admission import Admission, Room
 from raison.serve.asking import Reach
-from raison.serve.conversation import chat_ids, thinks
+from raison.serve.conversation import chat_ids
 from raison.serve.loop import EngineLoop, State
 from raison.serve.metrics import Metrics
 from raison.serve.mistake import unavailable, unknown_model
@@ -33,7 +33,6 @@ R = TypeVar("R")
 OVERCOMMIT = 2
 """Most tokens admitted, in caches: requests seldom use all that they may, and the engine puts one back if they do."""
 LOG = logging.getLogger("raison.serve")
-MILLION = 1_000_000
 ACCESS_THREADS, TEXT_THREADS = 64, 2
 Health = Literal["ok", "loading", "draining", "failed"]
 
@@ -101,25 +100,18 @@ class Service:
         return trained_for(self.reasoner.provenance)
 
     @property
-    def price(self) -> dict[str, float | None] | None:
+    def price(self) -> dict[str, float] | None:
         """Dollars for a million tokens; None where the model has no price."""
-
-        def million(prompt: int, cached: int, completion: int) -> float | None:
-            used = Used("", "", self.model, "", prompt, cached, completion, 0, 1, "", 0.0, 0.0)
-            nano = self.access.cost(used)
-            return None if nano is None else nano / 1e9
-
-        prices = {
-            "input": million(MILLION, 0, 0), "cached_input": million(MILLION, MILLION, 0),
-            "output": million(0, 0, MILLION),
-        }  # fmt: skip
-        return None if prices["input"] is None else prices
+        price = self.access.price(self.model)
+        if price is None:
+            return None
+        return {"input": price.prompt, "cached_input": price.of_cached, "output": price.completion}
 
     @cached_property
     def thinks(self) -> bool:
         """Whether prompts open the thinking."""
         tokenizer = self.reasoner.tokenizer
-        return thinks(tokenizer, chat_ids(tokenizer, [Message(role="user", content="")]))
+        return bool(tokenizer.ends_thinking_open(chat_ids(tokenizer, [Message(role="user", content="")])))
 
     @property
     def health(self) -> Health:
@@ -140,7 +132,7 @@ class Service:
     @property
     def context(self) -> int:
         """Tokens of prompt and answer together."""
-        return min(self.reasoner.spec.max_position_embeddings, self.reasoner.settings.cache_tokens)
+        return self.reasoner.context
 
     @property
     def reach(self) -> Reach:

@@ -18,8 +18,6 @@ ReasoningField = Literal["reasoning_content", "reasoning", "both"]
 class ServeSettings:
     """Limits of one request, of what may wait, and of time in seconds. Raises UserError that names the field."""
 
-    name: str = ""
-    """The model's id to clients; empty = the last part of where it was loaded from."""
     reasoning_field: ReasoningField = "reasoning_content"
     """What an answer's thinking is called: DeepSeek's name, vLLM's and OpenRouter's, or both."""
     max_body_bytes: int = 4 << 20

@@ -75,10 +75,7 @@ def prompt_ids(tokenizer: Tokenizer, question: str, history: Sequence[Turn] = ()
 
 def thinks(tokenizer: Tokenizer) -> bool:
     """Whether a prompt opens the thinking, which the engine will then bound and close."""
-    if tokenizer.think_open is None:
-        return False
-    tags = [i for i in prompt_ids(tokenizer, "") if i in (tokenizer.think_open, tokenizer.think_close)]
-    return tags[-1:] == [tokenizer.think_open]
+    return tokenizer.think_open is not None and bool(tokenizer.ends_thinking_open(prompt_ids(tokenizer, "")))
 
 
 def thinking_close(tokenizer: Tokenizer) -> int:

@@ -110,6 +110,15 @@ class Tokenizer:
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         return [list(e.ids) for e in self.backend.encode_batch_fast(list(texts), add_special_tokens=False)]
 
+    def ends_thinking_open(self, ids: Sequence[int]) -> bool | None:
+        """Whether a text ends inside `<think>`: True there, False behind `</think>`, None where it has neither tag."""
+        for token in reversed(ids):
+            if token == self.think_open:
+                return True
+            if token == self.think_close:
+                return False
+        return None
+
     def decode(self, ids: Iterable[int]) -> str:
         """Text of the ids, special tokens written out by name."""
         return str(self.backend.decode(list(ids), skip_special_tokens=False))

@@ -1,7 +1,7 @@
 """Branches drawn by an Engine in this process; any number of drives share one engine and its steps.
 
-    turns = Turns(engine)
-    await asyncio.gather(*(drive(strategy, turns.sampler(ids, params)) for ...))
+    steps = SharedSteps(engine)
+    await asyncio.gather(*(drive(strategy, steps.sampler(ids, params)) for ...))
 
 A step is taken when every drive that was told something has answered it, so that no branch is sampled on after its
 strategy has cancelled it. One event loop, one thread. Not covered: an engine with a thread of its own (the server's).
@@ -20,7 +20,7 @@ from raison.errors import UserError
 from raison.think.strategy import Branch
 
 
-class Turns:
+class SharedSteps:
     """Takes an engine's steps and hands each event to the sampler that started its sequence."""
 
     def __init__(self, engine: Engine) -> None:
@@ -50,9 +50,9 @@ class EngineSampler:
 
     def __init__(
         self, engine: Engine, prompt_ids: Sequence[int], params: SamplingParams, tenant: str = "",
-        turns: Turns | None = None,
+        steps: SharedSteps | None = None,
     ) -> None:  # fmt: skip
-        self._engine, self._turns = engine, turns or Turns(engine)
+        self._engine, self._steps = engine, steps or SharedSteps(engine)
         self._prompt, self._params, self._tenant = tuple(prompt_ids), params, tenant
         self._sequences: dict[int, int] = {}
         """Branch -> sequence, while it runs."""
@@ -74,22 +74,22 @@ class EngineSampler:
 
     async def events(self) -> Sequence[tuple[int, Event]]:
         while not self._heard:
-            await self._turns.turn()
+            await self._steps.turn()
         heard = tuple(self._heard)
         self._heard.clear()
         return heard
 
     def told(self, event: Event) -> None:
-        """An event of one of its sequences, from Turns."""
+        """An event of one of its sequences, from SharedSteps."""
         branch = self._branches[event.sequence_id]
         self._heard.append((branch, event))
         if event.finished is not None:
-            del self._turns.owners[event.sequence_id], self._branches[event.sequence_id], self._sequences[branch]
+            del self._steps.owners[event.sequence_id], self._branches[event.sequence_id], self._sequences[branch]
 
     def _own(self, branches: Sequence[Branch], sequences: Sequence[int]) -> None:
         for branch, sequence in zip(branches, sequences, strict=True):
             self._sequences[branch.number], self._branches[sequence] = sequence, branch.number
-            self._turns.owners[sequence] = self
+            self._steps.owners[sequence] = self
 
 
 def branch_params(params: SamplingParams, branch: Branch, engine: Engine) -> SamplingParams:

@@ -79,6 +79,11 @@ class Way:
     judged: bool = False
     """It needs a checker or a reward function, and compares with no vote."""
 
+    @property
+    def count(self) -> str:
+        """The field that says how many samples."""
+        return "paths" if "paths" in self.fields else "max_samples"
+
 
 def _vote(rule: Callable[[Wish], Rule]) -> Maker:
     return lambda wish, context: Vote(rule(wish), wish.max_samples, context.same)
@@ -148,10 +153,9 @@ def parse_strategy(mapping: Mapping[str, Any], context: Context) -> Strategy:
             f'strategy.vote "{name}" needs a checker or a reward function, and there is none for this prompt'
         )
     wish = Wish(**{key: _sound(key, value) for key, value in mapping.items() if key != "vote"})  # type: ignore[arg-type]
-    samples = wish.paths if "paths" in way.fields else wish.max_samples
+    samples = getattr(wish, way.count)
     if samples > context.most_samples:
-        field_name = "paths" if "paths" in way.fields else "max_samples"
-        raise UserError(f"strategy.{field_name} is {samples}; at most {context.most_samples} are allowed here")
+        raise UserError(f"strategy.{way.count} is {samples}; at most {context.most_samples} are allowed here")
     return way.make(wish, context)
 
 
@@ -162,5 +166,5 @@ def _sound(name: str, value: Any) -> float:
     right = isinstance(value, int) if whole else isinstance(value, int | float)
     if isinstance(value, bool) or not right or not low <= value <= high:
         kind = "a whole number" if whole else "a number"
-        raise UserError(f"strategy.{name} is {value!r}; it must be {kind} from {low:g} to {high:g}")
+        raise UserError(f"strategy.{name} is {value!r}; it must be {kind} from {low:.9g} to {high:.9g}")
     return value  # type: ignore[no-any-return]  # the lines above have looked

@@ -22,7 +22,8 @@ from raison.config import (
     Stage,
     TeacherSection,
 )
-from raison.engine.engine import Engine, EngineSettings
+from raison.engine.engine import Engine
+from raison.engine.settings import EngineSettings
 from raison.errors import UserError
 from raison.model.transformer import Transformer
 from raison.reasoner import cache_that_fits

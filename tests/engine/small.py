@@ -7,8 +7,9 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
-from raison.engine.engine import Engine, EngineSettings
+from raison.engine.engine import Engine
 from raison.engine.sequence import SamplingParams
+from raison.engine.settings import EngineSettings
 from raison.model.transformer import Transformer
 from raison.records import Completion
 from raison.text.tokenizer import BOS, THINK_OPEN, USER, Tokenizer

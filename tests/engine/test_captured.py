@@ -23,9 +23,10 @@ from raison.engine.cache import LatentCache
 from raison.engine.captured import CapturedRunner
 from raison.engine.constraint import Constraint
 from raison.engine.device import Eager, Step
-from raison.engine.engine import Engine, EngineSettings
+from raison.engine.engine import Engine
 from raison.engine.runner import Shape
 from raison.engine.sequence import SamplingParams, Sequence
+from raison.engine.settings import EngineSettings
 from raison.engine.slots import Slots
 from raison.engine.twin import DTYPES, Dtype, _exact
 from raison.errors import UserError

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from raison.engine.engine import Engine, EngineSettings
+from raison.engine.engine import Engine
 from raison.engine.runner import Logits
 from raison.engine.sequence import Event, SamplingParams, Stats
+from raison.engine.settings import EngineSettings
 from raison.errors import UserError
 from raison.records import Completion
 from tests.engine.small import TOKENIZER, ids, make_engine, params, prompt, small_model

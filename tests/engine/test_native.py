@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from raison.engine.engine import Engine, EngineSettings
+from raison.engine.engine import Engine
 from raison.engine.kernels import native
 from raison.engine.native_runner import NativeRunner
 from raison.engine.sampler import Places, look_up, sample
 from raison.engine.sequence import SamplingParams
+from raison.engine.settings import EngineSettings
 from raison.errors import NumericalError
 from raison.model.transformer import Transformer
 from tests.engine.small import TOKENIZER, ids, make_engine, params, prompt, small_model

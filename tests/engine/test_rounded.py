@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from raison.engine.cache import CacheDtype
-from raison.engine.engine import Engine, EngineSettings
+from raison.engine.engine import Engine
 from raison.engine.native_runner import NativeRunner
+from raison.engine.settings import EngineSettings
 from raison.engine.twin import compute_copy
 from raison.model.layers import Linear
 from raison.model.packed import Scratch

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from raison.engine.engine import Engine, EngineSettings
+from raison.engine.engine import Engine
 from raison.engine.sequence import SamplingParams
+from raison.engine.settings import EngineSettings
 from raison.engine.speculate import continuation
 from raison.errors import UserError
 from raison.model.transformer import Transformer

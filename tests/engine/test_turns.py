@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from raison.engine.engine import Engine, EngineSettings
+from raison.engine.engine import Engine
 from raison.engine.sequence import SamplingParams, Stats
+from raison.engine.settings import EngineSettings
 from raison.errors import NumericalError
 from raison.records import Completion
 from tests.engine.small import SPEC, TOKENIZER, prompt

@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from raison.engine.engine import Engine, EngineSettings
+from raison.engine.engine import Engine
 from raison.engine.sequence import sample_seed
+from raison.engine.settings import EngineSettings
 from raison.model.layout import Layout
 from tests.engine.small import TOKENIZER, ids, make_engine, params, prompt, small_model
 from tests.shapes import FAMILY_SHAPES, random_model

@@ -14,8 +14,9 @@ from typing import Literal
 import pytest
 import torch
 
-from raison.engine.engine import Engine, EngineSettings
+from raison.engine.engine import Engine
 from raison.engine.sequence import SamplingParams
+from raison.engine.settings import EngineSettings
 from raison.records import Completion
 from tests.engine.small import TOKENIZER, prompt, small_model
 

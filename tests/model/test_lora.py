@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from raison.engine.device import CPU
-from raison.engine.engine import Engine, EngineSettings
+from raison.engine.engine import Engine
 from raison.engine.kernels.native import library
 from raison.engine.native_runner import NativeRunner
+from raison.engine.settings import EngineSettings
 from raison.engine.twin import DTYPES, Dtype, compute_copy, device_copy, refresh_copy, refresh_device_copy
 from raison.errors import UserError
 from raison.model.layers import Linear

@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import uvicorn
 
-from raison.engine.engine import EngineSettings
+from raison.engine.settings import EngineSettings
 from raison.reasoner import Reasoner
 from raison.serve.access import Access, open_access
 from raison.serve.server import Server, create_app

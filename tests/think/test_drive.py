@@ -14,7 +14,7 @@ from raison.engine.sequence import Event, sample_seed
 from raison.records import Completion
 from raison.think.confidence import Gauge, token_confidence
 from raison.think.drive import Heard, drive
-from raison.think.engine_sampler import EngineSampler, Turns, branch_params
+from raison.think.engine_sampler import EngineSampler, SharedSteps, branch_params
 from raison.think.parse import VOTES, Context, parse_strategy
 from raison.think.strategy import Branch, Outcome, Strategy
 from tests.engine.small import make_engine, params, prompt
@@ -36,13 +36,13 @@ def at_rest(engine: Engine) -> bool:
 
 def run(engine: Engine, names: Sequence[str], seed: int = 3) -> list[Outcome]:
     async def all_at_once() -> list[Outcome]:
-        turns = Turns(engine)
+        steps = SharedSteps(engine)
         drives = [
-            drive(make(name), turns.sampler(prompt(9, i), params(seed + i, max_tokens=48, thinking_budget=20)))
+            drive(make(name), steps.sampler(prompt(9, i), params(seed + i, max_tokens=48, thinking_budget=20)))
             for i, name in enumerate(names)
         ]
         outcomes = await asyncio.gather(*drives)
-        assert not turns.owners
+        assert not steps.owners
         return list(outcomes)
 
     return asyncio.run(all_at_once())
