@@ -1,8 +1,9 @@
 """Decoding in native code, turn after turn: while running sequences lack one token each and nobody can be seated.
 
-A call ends when a sequence does, when one is told token by token, when pages are to be taken, or when it has lasted
-long enough; then Python goes on. Whatever is not of that kind the engine does verb by verb, with the same tokens to the
-last bit. Not covered: tokens that a filter or a grammar restricts.
+A call ends when a sequence does, when pages are to be taken, or when it has lasted long enough; then Python goes on,
+and tells whoever listens of all the turns at once: a stop string is seen then, and what was drawn after it forgotten.
+Whatever is not of that kind the engine does verb by verb, with the same tokens to the last bit. Not covered: tokens
+that a filter or a grammar restricts.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class Turns:
     def __init__(self, native: NativeTurns, scheduler: Scheduler, slots: Slots) -> None:
         self._native, self._scheduler, self._slots = native, scheduler, slots
         self._rows: Ints | None = None
-        self._serves = self._told = False
+        self._serves = False
 
     def ripe(self) -> Ints | None:
         """The slots, oldest first, if they can take turns."""
@@ -53,12 +54,11 @@ class Turns:
         if rows is not self._rows:
             self._rows = rows
             self._serves = rows is not None and len(rows) > 0 and not self._slots.restricted(rows).any()
-            self._told = rows is not None and bool(self._slots.told[rows].any())
         return rows if self._serves else None
 
     def take(self, rows: Ints, depth: int, most: int = MOST) -> Taken | None:
         """Turns with up to `depth` guesses a row; None where a row is not ready even after pages were looked for."""
-        native, most = self._native, 1 if self._told else most
+        native = self._native
         turns = native.take(rows, most, depth, strict=True)
         if not turns:
             self._extend(rows[native.states[: len(rows)] != GOING], depth)

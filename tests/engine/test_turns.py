@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -76,12 +77,10 @@ def test_turns_in_a_cache_that_is_too_small(speculation: str) -> None:
 
 
 def test_what_turns_do_not_serve_is_done_by_verbs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One filtered request among others, and those that are told token by token."""
+    """One filtered request among others."""
     prompts, asked = requests(6)
     asked[2] = SamplingParams(top_k=5, max_tokens=30, seed=9)
     assert said(engine_of(True).generate(prompts, asked)) == said(engine_of(False).generate(prompts, asked))
-    streams = [[(e.token_id, e.text) for e in engine_of(turns).stream(prompts[0], asked[5])] for turns in (True, False)]
-    assert streams[0] == streams[1]
     calls: list[int] = []
     engine = engine_of(True)
     native = engine._turns._native  # type: ignore[union-attr]
@@ -90,8 +89,34 @@ def test_what_turns_do_not_serve_is_done_by_verbs(monkeypatch: pytest.MonkeyPatc
     engine.generate(prompts[:1], SamplingParams(max_tokens=60, answer_tokens=60, seed=5))
     assert sum(calls) > 40 and max(calls) > 1  # many turns a call
     calls.clear()
-    list(engine.stream(prompts[0], SamplingParams(max_tokens=20, seed=5)))
-    assert calls and max(calls) == 1  # each token as it comes
+    engine.generate(prompts[:1], SamplingParams(max_tokens=60, top_k=5, seed=5))
+    assert not calls
+
+
+@pytest.mark.parametrize("speculation", ["none", "mtp", "lookup"])
+def test_what_is_told_is_told_of_every_token(speculation: str) -> None:
+    """However many turns a call takes: the same events; a stop string ends a sequence where it stands."""
+    prompts, asked = requests(8)
+    stopped = [replace(one, thinking_budget=2, max_tokens=60, answer_tokens=50, stop=("4", "0")) for one in asked]
+    ends = [group[0] for group in engine_of(False).generate(prompts, stopped)]
+    assert sum(one.finish_reason == "stop" and one.answer_tokens > 1 for one in ends) >= 4
+    for params in (asked, stopped):
+        one, other = engine_of(True, speculation=speculation), engine_of(False)
+        assert events(one, prompts, params) == events(other, prompts, params)
+        assert one.stats.pages_free == one.stats.pages_total
+
+
+def events(engine: Engine, prompts: list[list[int]], asked: list[SamplingParams]) -> dict[int, list[tuple[Any, ...]]]:
+    """Of each request, what was told of it, in order."""
+    numbers = [engine.submit(ids, params)[0] for ids, params in zip(prompts, asked, strict=True)]
+    told: dict[int, list[tuple[Any, ...]]] = {number: [] for number in numbers}
+    left = len(numbers)
+    while left:
+        for e in engine.step():
+            end = None if e.finished is None else said([[e.finished]])
+            told[e.sequence_id].append((e.token_id, e.text, e.thinking, e.logprob, end))
+            left -= e.finished is not None
+    return told
 
 
 def test_logits_that_are_not_finite_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
