@@ -26,6 +26,8 @@ from raison.serve.refusal import Refused
 
 PACE_SECONDS = 0.005
 """Events are handed out at most so often: nobody reads faster, and each time costs every stream a chunk."""
+PAUSE = 4
+"""And then not again before so many times as long has passed as handing out took: the engine wants the processor too."""
 State = Literal["loading", "ready", "failed", "stopped"]
 Command = Callable[[Engine], None]
 
@@ -179,10 +181,14 @@ class EngineLoop:
         with self._lock:
             told, self._told = self._told, []
             self._ringing = bool(told)
-        if told:
-            self._loop.call_later(PACE_SECONDS, self._deliver)
+        begun = self._loop.time()
         for ticket, branch, event, at in told:
             ticket.listener.hear(branch, event, at)
+        if told:
+            self._loop.call_soon(self._pause, begun)  # after the readers that were woken
+
+    def _pause(self, begun: float) -> None:
+        self._loop.call_later(max(PACE_SECONDS, PAUSE * (self._loop.time() - begun)), self._deliver)
 
     def _fail(self, error: BaseException) -> None:
         self.error = error
