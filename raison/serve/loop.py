@@ -27,7 +27,7 @@ from raison.serve.refusal import Refused
 PACE_SECONDS = 0.005
 """Events are handed out at most so often: nobody reads faster, and each time costs every stream a chunk."""
 PAUSE = 4
-"""And then not again before so many times as long has passed as handing out took: the engine wants the processor too."""
+"""And not before so many times as long has passed as handing out took: the engine wants the processor too."""
 State = Literal["loading", "ready", "failed", "stopped"]
 Command = Callable[[Engine], None]
 
