@@ -2,7 +2,7 @@
 
 A call ends when a sequence does, when one is told token by token, when pages are to be taken, or when it has lasted
 long enough; then Python goes on. Whatever is not of that kind the engine does verb by verb, with the same tokens to the
-last bit. Not covered: tokens that a filter or a grammar restricts.
+last bit. Not covered: tokens that a grammar restricts, places of which the likeliest tokens are told.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Turns:
         rows = self._scheduler.steady()
         if rows is not self._rows:
             self._rows = rows
-            self._serves = rows is not None and len(rows) > 0 and not self._slots.restricted(rows).any()
+            self._serves = rows is not None and len(rows) > 0 and bool(self._slots.guessable(rows).all())
             self._told = rows is not None and bool(self._slots.told[rows].any())
         return rows if self._serves else None
 

@@ -6,6 +6,7 @@ RAISON_MIXES=10000 runs as many (default 150 for each width).
 
 from __future__ import annotations
 
+import math
 import os
 import random
 from functools import cache
@@ -44,9 +45,11 @@ Asked = tuple[tuple[int, int], SamplingParams, int]
 def draw(numbers: random.Random) -> Asked:
     length = numbers.choice((3, 5, 8, 9, 17, 30, 47))
     params = SamplingParams(
-        temperature=numbers.choice((0.0, 0.7, 1.0)), max_tokens=numbers.randint(1, 24),
+        temperature=numbers.choice((0.0, 0.7, 1.0)), max_tokens=(most := numbers.randint(1, 24)),
         thinking_budget=numbers.choice((None, 0, 3, 9)), answer_tokens=numbers.randint(1, 20),
         top_k=numbers.choice((0, 0, 0, 5)), top_p=numbers.choice((1.0, 1.0, 0.9)), seed=numbers.randint(0, 5),
+        min_p=numbers.choice((0.0, 0.0, 0.05)), logit_bias=numbers.choice(((), (), ((77, 4.0), (78, -math.inf)))),
+        min_tokens=numbers.choice((0, 0, most // 2)), ignore_eos=numbers.random() < 0.1,
     )  # fmt: skip
     return (length, numbers.randint(0, 2)), params, numbers.randint(1, 3)
 
