@@ -2,9 +2,10 @@
 
 The noise of token t is a hash of (seed, t) alone: splitmix64, keyed with the mixed seed, gives 53 bits and one
 uniform number in [0, 1), which is looked up in the distribution's cumulative sum in float64, in the order of the
-vocabulary. Native code draws where it can (kernels/sample.hpp, filters.hpp); this is its reference. What else is in the batch, and how often a sequence was interrupted, changes nothing. Log-probabilities
-are of the whole distribution at the sampling temperature, before the filters, in fp32: what a trainer computes from
-the same weights. Not covered: beams, repetition penalties.
+vocabulary. Native code draws where it can (kernels/sample.hpp, filters.hpp); this is its reference. What else is in the
+batch, and how often a sequence was interrupted, changes nothing. Log-probabilities are of the whole distribution at the
+sampling temperature, before the filters, in fp32: what a trainer computes from the same weights. Not covered: beams,
+repetition penalties.
 
 Legend: N rows, Y vocabulary.
 """

@@ -18,7 +18,7 @@ from raison.engine.slots import LIMITS
 from raison.errors import NumericalError
 from raison.model.transformer import Transformer
 from tests.engine.small import TOKENIZER, ids, make_engine, params, prompt, small_model
-from tests.shapes import SHAPES, random_ids, random_model
+from tests.shapes import FAMILY_SHAPES, SHAPES, random_ids, random_model
 
 
 @pytest.mark.usefixtures("variant")
@@ -55,6 +55,21 @@ def test_a_row_does_not_depend_on_its_batch(threads: int) -> None:
         ((one,),) = alone.generate([start], params(i))
         assert one.token_ids == batch[i][0].token_ids
         assert one.logprobs == batch[i][0].logprobs
+
+
+@pytest.mark.usefixtures("variant")
+@pytest.mark.parametrize("shape", ["llama", "groups"])
+@pytest.mark.parametrize("dtype", ["fp32", "q8"])
+def test_pages_and_chunks_do_not_show(shape: str, dtype: str) -> None:
+    """Bit for bit: prompts in blocks of queries and keys, or a token at a time over pages of any size."""
+    model = random_model(replace({**SHAPES, **FAMILY_SHAPES}[shape], vocab_size=1280))
+    prompts, each = [random_ids(n, 1280, seed=n) for n in (150, 97, 31)], [params(i, max_tokens=12) for i in range(3)]
+    found = []
+    for page, chunk in ((16, 256), (64, 1), (4, 256), (24, 7), (32, 100)):
+        settings = EngineSettings(page_size=page, cache_tokens=1920, max_batch=6, prefill_chunk=chunk, dtype=dtype)  # type: ignore[arg-type]
+        groups = Engine(model, TOKENIZER, settings).generate(prompts, each, n=2)
+        found.append([(c.token_ids, c.logprobs) for group in groups for c in group])
+    assert all(one == found[0] for one in found)
 
 
 @pytest.mark.usefixtures("variant")

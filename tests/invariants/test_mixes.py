@@ -30,9 +30,11 @@ def two_threads() -> None:
     torch.set_num_threads(2)
 
 
-def engine_of(width: Width, tokens: int, batch: int, chunk: int, swap: int = 0, guesses: Guesses = "none") -> Engine:
+def engine_of(
+    width: Width, tokens: int, batch: int, chunk: int, swap: int = 0, guesses: Guesses = "none", page: int = 4
+) -> Engine:
     settings = EngineSettings(
-        page_size=4, cache_tokens=tokens, swap_tokens=swap, max_batch=batch, prefill_chunk=chunk, dtype=width,
+        page_size=page, cache_tokens=tokens, swap_tokens=swap, max_batch=batch, prefill_chunk=chunk, dtype=width,
         speculation=guesses,
     )  # fmt: skip
     return Engine(small_model(), TOKENIZER, settings)
@@ -96,7 +98,9 @@ def test_random_mixes_are_the_requests_one_by_one(width: Width) -> None:
             preempted, restored = preempted + engine.stats.preemptions, restored + engine.stats.tokens_restored
             sizes = numbers.choice((96, 160, 400)), numbers.randint(2, 7), numbers.choice((5, 13, 64))
             sizes = *sizes, numbers.choice((0, 24, 400))
-            engine = engine_of(width, *sizes, numbers.choice(("none", "auto", "mtp", "lookup")))
+            engine = engine_of(
+                width, *sizes, numbers.choice(("none", "auto", "mtp", "lookup")), numbers.choice((4, 16))
+            )
         requests = [draw(numbers) for _ in range(numbers.randint(1, 5))]
         ends = lives(engine, requests, numbers)
         assert len(ends) == sum(n for _, _, n in requests)
