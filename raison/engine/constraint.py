@@ -38,14 +38,14 @@ def biases_of(
     return biases
 
 
-def constrained(logits_NY: Tensor, constraints: Mapping[int, Constraint], temperature_N: Tensor) -> Tensor:
-    """Scaled logits as they are drawn from; rows without a constraint as they are. Biases are of unscaled logits."""
+def constrained(logits_NY: Tensor, constraints: Mapping[int, Constraint]) -> Tensor:
+    """Logits as they are drawn from, before the temperature; rows without a constraint as they are."""
     found_NY = logits_NY.clone()
     for i, constraint in constraints.items():
         if constraint.biases:
             ids = handed(np.asarray(list(constraint.biases)), logits_NY.device)
             added = handed(np.asarray(list(constraint.biases.values()), np.float32), logits_NY.device)
-            found_NY[i].index_add_(0, ids, added / temperature_N[i])
+            found_NY[i].index_add_(0, ids, added)
         if constraint.allowed is not None:
             found_NY[i].masked_fill_(~handed(constraint.allowed, logits_NY.device), -np.inf)
     return found_NY

@@ -31,8 +31,8 @@ class Drawing:
         deepest = int(guesses.max())
         each, ahead = np.nonzero(np.arange(deepest + 1) <= guesses[:, None])
         matchers = self._matchers(rows[each])
-        constraints = self._constraints(rows[each], matchers)
         places = Places(rows[each], ahead)
+        constraints = self._constraints(places, matchers)
         vocabulary, of_place = self._vocabulary, logits.of_sample[each] + ahead
         tokens, logprobs = sample(logits.lines_LY, of_place, vocabulary, self._slots, places, constraints)
         self._watch(rows, logits)
@@ -47,13 +47,13 @@ class Drawing:
         tokens_RK[each, ahead], logprobs_RK[each, ahead] = tokens, logprobs
         return Drawn(tokens_RK, logprobs_RK, self._slots.agreed(rows, tokens_RK))
 
-    def _constraints(self, rows: Ints, matchers: Ordered[tuple[int, Matcher]]) -> dict[int, Constraint]:
-        """By index into `rows`, which may be drawn more freely everywhere else."""
-        slots = self._slots
+    def _constraints(self, places: Places, matchers: Ordered[tuple[int, Matcher]]) -> dict[int, Constraint]:
+        """By index into `places`, which may be drawn more freely everywhere else."""
+        slots, rows = self._slots, places.rows
         found = {i: Constraint(matcher.allowed()) for i, matcher in matchers}
-        for i in np.flatnonzero(slots.constrained(rows)).tolist():
+        for i in np.flatnonzero(slots.constrained(rows, places.ahead)).tolist():
             slot, params = int(rows[i]), self._running[int(rows[i])].params
-            generated = int(slots.length[slot] - slots.prompt_length[slot])
+            generated = int(slots.generated(rows[i]) + places.ahead[i])
             if i in found:  # the grammar says where its answer ends
                 found[i] = replace(found[i], biases=dict(params.logit_bias))
             else:

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from raison.engine.cache import LatentCache, kept
 from raison.engine.device import handed
-from raison.engine.sampler import look_up, scaled
+from raison.engine.sampler import look_up, weights_kept
 from raison.engine.scheduler import Plan
 from raison.engine.slots import Ints, Slots, as_rows
 from raison.engine.span import Span, Wanted
@@ -211,7 +211,7 @@ class Runner:
         for ahead, uniforms_S in enumerate(wanted.uniforms_KS):
             lasts = span.lasts()
             logits, after_ND = self._predict(span, ids_N, before_ND)
-            weights = scaled(logits, wanted.temperatures_S[going]).softmax(-1)
+            weights = weights_kept(logits, wanted.temperatures_S[going], wanted.limits_S[going])
             drawn = look_up(weights, torch.from_numpy(uniforms_S[going])).clamp(max=logits.shape[1] - 1).numpy()
             tokens_KS[ahead, going] = np.where(wanted.temperatures_S[going] > 0, drawn, logits.argmax(-1).numpy())
             on = (wanted.most_S[going] > ahead + 1).nonzero()[0]

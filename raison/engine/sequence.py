@@ -18,6 +18,7 @@ from raison.text.reasoning import ReasoningStream
 
 MASK64 = (1 << 64) - 1
 SEED_LIMIT = 1 << 63
+BIAS_LIMIT = 1e30
 GOLDEN = 0x9E3779B97F4A7C15
 
 
@@ -45,7 +46,7 @@ class SamplingParams:
     grammar: Grammar | None = None
     """What the answer must look like; the thinking is free."""
     logit_bias: tuple[tuple[int, float], ...] = ()
-    """Added to logits before the temperature: (id, bias) each."""
+    """Added to logits before the temperature: (id, bias) each; -inf forbids a token."""
     min_tokens: int = 0
     """No end of the text before so many generated tokens; stop strings end it all the same."""
     min_thinking: int = 0
@@ -66,6 +67,10 @@ class SamplingParams:
         _require(self.answer_tokens >= 1, "answer_tokens", self.answer_tokens, "1 or more")
         _require(not isinstance(self.stop, str) and all(self.stop), "stop", self.stop, "a tuple of non-empty strings")
         _require(0 <= self.seed < SEED_LIMIT, "seed", self.seed, "between 0 and 2^63 - 1")
+        biases = [bias for _, bias in self.logit_bias]
+        _require(
+            all(bias <= BIAS_LIMIT for bias in biases), "logit_bias", biases, f"at most {BIAS_LIMIT:g}; -inf forbids"
+        )
         _require(0 <= self.min_tokens <= self.max_tokens, "min_tokens", self.min_tokens, "between 0 and max_tokens")
         most = self.max_tokens if budget is None else budget
         _require(0 <= self.min_thinking <= most, "min_thinking", self.min_thinking, "between 0 and the thinking budget")

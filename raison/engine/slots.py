@@ -21,8 +21,13 @@ from numpy.typing import NDArray
 from raison.engine.sequence import Sequence, mix
 
 Ints = NDArray[np.int64]
+Records = NDArray[np.void]
+LIMITS = np.dtype([("top_k", np.int64), ("top_p", np.float64), ("min_p", np.float64)])
+"""What the filters keep, as in filters.hpp."""
 GOING, STOP, LENGTH = 0, 1, 2
 UNLIMITED = 1 << 40
+HOTTEST = float(np.finfo(np.float32).max)
+"""A temperature beyond it is taken for it."""
 NO_TOKEN = -1
 
 
@@ -44,7 +49,8 @@ class Slots:
         self.capacity = capacity
         self.padding = capacity
         self.think_close = NO_TOKEN if think_close is None else think_close
-        self.stops = as_rows(sorted(stops))
+        self.endings = as_rows([self.think_close, *sorted(stops)])
+        self.stops = self.endings[1:]
         self.tokens = np.zeros((rows, max_tokens), np.int64)
         self.logprobs = np.zeros((rows, max_tokens), np.float32)
         self.blocks = np.zeros((rows, max_pages), np.int64)
@@ -63,17 +69,19 @@ class Slots:
         self.budget, self.answer_limit, self.max_tokens = _column(rows), _column(rows), _column(rows)
         self.order = _column(rows)
         """The sequence's number: who is younger."""
-        self.top_k = _column(rows)
         self.temperature = np.zeros(rows, np.float32)
-        self.top_p, self.min_p = np.ones(rows, np.float64), np.zeros(rows, np.float64)
+        self.limits = np.zeros(rows, LIMITS)
+        self.limits["top_p"] = 1
         self.key = np.zeros(rows, np.uint64)
         self.first_token = np.zeros(rows, np.float64)
         self.forced, self.told = np.zeros(rows, np.bool_), np.zeros(rows, np.bool_)
         self.bound = np.zeros(rows, np.bool_)
         """Whether the answer follows a grammar."""
-        self.biased, self.endless = np.zeros(rows, np.bool_), np.zeros(rows, np.bool_)
-        self.least = _column(rows)
-        """Generated tokens before which something must not end."""
+        self.endless = np.zeros(rows, np.bool_)
+        self.min_tokens, self.min_thinking = _column(rows), _column(rows)
+        self.bias_count, self.bias_ids, self.bias_values = _column(rows), _column(rows), _column(rows)
+        """How many logits are biased, and the addresses of their ids and of what is added."""
+        self._biases: dict[int, tuple[Ints, NDArray[np.float32]]] = {}
         self.watched = _column(rows)
         """How many of the likeliest tokens are told."""
         self.active, self.blocked = np.zeros(rows, np.bool_), np.zeros(rows, np.bool_)
@@ -92,11 +100,12 @@ class Slots:
         self.answer_limit[slot] = params.answer_tokens if seq.thinks or seq.answers else UNLIMITED
         self.max_tokens[slot] = params.max_tokens
         self.order[slot] = seq.id
-        self.biased[slot], self.endless[slot] = bool(params.logit_bias), params.ignore_eos
-        self.least[slot] = max(params.min_tokens, params.min_thinking if seq.thinks else 0)
+        self.endless[slot] = params.ignore_eos
+        self.min_tokens[slot], self.min_thinking[slot] = params.min_tokens, params.min_thinking
+        self._load_biases(slot, dict(params.logit_bias))
         self.watched[slot] = params.top_logprobs
-        self.temperature[slot], self.top_k[slot] = params.temperature, params.top_k
-        self.top_p[slot], self.min_p[slot] = params.top_p, params.min_p
+        self.temperature[slot] = min(params.temperature, HOTTEST)
+        self.limits[slot] = params.top_k, params.top_p, params.min_p
         self.key[slot] = mix(seq.seed)
         self.first_token[slot] = seq.first_token
         self.forced[slot], self.told[slot] = seq.forced, seq.stream is not None
@@ -113,29 +122,34 @@ class Slots:
         seq.first_token = float(self.first_token[slot])
         self.active[slot] = False
 
-    def restricted(self, rows: Ints) -> NDArray[np.bool_]:
-        """Rows whose tokens native turns cannot draw: something restricts them, or more is told of them."""
-        restricted: NDArray[np.bool_] = self.filtered(rows) | ~self.guessable(rows)
-        return restricted
+    def _load_biases(self, slot: int, biases: dict[int, float]) -> None:
+        ids, values = as_rows(list(biases)), np.asarray(list(biases.values()), np.float32)
+        self._biases[slot] = ids, values
+        self.bias_count[slot], self.bias_ids[slot], self.bias_values[slot] = (
+            len(ids),
+            ids.ctypes.data,
+            values.ctypes.data,
+        )
 
-    def filtered(self, rows: Ints) -> NDArray[np.bool_]:
-        filtered: NDArray[np.bool_] = (self.top_k[rows] > 0) | (self.top_p[rows] < 1) | (self.min_p[rows] > 0)
-        return filtered
+    def generated(self, rows: Ints) -> Ints:
+        generated: Ints = self.length[rows] - self.prompt_length[rows]
+        return generated
 
-    def constrained(self, rows: Ints) -> NDArray[np.bool_]:
-        """Rows with biases, or with too few tokens yet to end."""
-        generated = self.length[rows] - self.prompt_length[rows]
-        constrained: NDArray[np.bool_] = self.biased[rows] | (generated < self.least[rows])
+    def constrained(self, rows: Ints, ahead: Ints) -> NDArray[np.bool_]:
+        """Whether places so far behind what rows know have biases, or too few tokens before them for an end."""
+        generated, thinking = self.generated(rows) + ahead, self.closed_at[rows] < 0
+        short = (generated < self.min_tokens[rows]) | (thinking & (generated < self.min_thinking[rows]))
+        constrained: NDArray[np.bool_] = (self.bias_count[rows] > 0) | short
         return constrained
 
     def guessable(self, rows: Ints) -> NDArray[np.bool_]:
-        """Rows whose tokens are drawn freely, one like the other, so that several may be drawn in a step."""
-        guessable: NDArray[np.bool_] = ~self.bound[rows] & ~self.constrained(rows) & (self.watched[rows] == 0)
+        """Rows of which several tokens may be drawn in a step: no grammar follows them, and no more is told of them."""
+        guessable: NDArray[np.bool_] = ~self.bound[rows] & (self.watched[rows] == 0)
         return guessable
 
     def must_close(self, rows: Ints) -> NDArray[np.bool_]:
         """Rows whose thinking has used up its budget: their next token is `</think>`, whatever was sampled."""
-        spent: NDArray[np.bool_] = self.length[rows] - self.prompt_length[rows] >= self.budget[rows]
+        spent: NDArray[np.bool_] = self.generated(rows) >= self.budget[rows]
         return spent & (self.closed_at[rows] < 0)
 
     def agreed(self, rows: Ints, tokens_RK: Ints) -> Ints:
@@ -150,7 +164,7 @@ class Slots:
         """How many of the tokens a row takes: one more than were guessed right, but none beyond what ends or closes."""
         if tokens_RK.shape[1] == 1:
             return np.ones(len(rows), np.int64)
-        generated = self.length[rows] - self.prompt_length[rows]
+        generated = self.generated(rows)
         closed = self.closed_at[rows]
         left = np.where(closed < 0, self.budget[rows] - generated, self.answer_limit[rows] + closed - self.length[rows])
         counts = np.minimum(agreed + 1, np.maximum(1, np.minimum(left, self.max_tokens[rows] - generated)))

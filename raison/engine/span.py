@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from raison.engine.slots import Ints
+from raison.engine.slots import Ints, Records
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,5 +33,7 @@ class Wanted:
 
     most_S: Ints
     temperatures_S: NDArray[np.float32]
+    limits_S: Records
+    """Filters, as Slots.limits."""
     uniforms_KS: NDArray[np.float64]
     """The noise of the places that the guesses are for."""

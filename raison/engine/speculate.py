@@ -111,7 +111,7 @@ class Predictor:
     def _wanted(self, at_S: Ints, most_S: Ints) -> Wanted:
         slots, depth = self.slots, max(1, int(most_S.max()))
         at_KS = slots.length[at_S] - slots.prompt_length[at_S] + np.arange(depth)[:, None]
-        return Wanted(most_S, slots.temperature[at_S], uniforms(slots.key[at_S], at_KS))
+        return Wanted(most_S, slots.temperature[at_S], slots.limits[at_S], uniforms(slots.key[at_S], at_KS))
 
     def _known(self, span: Span) -> Ints:
         """Rows whose token stayed, whose successor is known, and whose place in the cache is the sequence's own."""

@@ -3,7 +3,7 @@
 A call ends when a sequence does, when pages are to be taken, or when it has lasted long enough; then Python goes on,
 and tells whoever listens of all the turns at once: a stop string is seen then, and what was drawn after it forgotten.
 Whatever is not of that kind the engine does verb by verb, with the same tokens to the last bit. Not covered: tokens
-that a filter or a grammar restricts.
+that a grammar restricts, places of which the likeliest tokens are told.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Turns:
         rows = self._scheduler.steady()
         if rows is not self._rows:
             self._rows = rows
-            self._serves = rows is not None and len(rows) > 0 and not self._slots.restricted(rows).any()
+            self._serves = rows is not None and len(rows) > 0 and bool(self._slots.guessable(rows).all())
         return rows if self._serves else None
 
     def take(self, rows: Ints, depth: int, most: int = MOST) -> Taken | None:

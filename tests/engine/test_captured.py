@@ -248,5 +248,5 @@ def test_tokens_are_drawn_on_the_gpu() -> None:
         slots.load(i, Sequence(i, [1], asked, 1, 0, False, False, None, False, 0.0))
     places = sampler.Places(rows, np.zeros(3, np.int64))
     wanted = {1: Constraint(np.ones(99, np.bool_), {7: 2.0}), 2: Constraint(biases={3: -np.inf})}
-    drawn = sampler.draw(torch.zeros(3, 99, device=GPU), slots, places, np.array([False, True, True]), wanted)
+    drawn = sampler.draw(torch.zeros(3, 99, device=GPU), slots, places, wanted)
     assert (drawn.device, drawn.shape) == (GPU, (2, 3))

@@ -57,6 +57,14 @@ def test_no_end_before_the_minimum_of_tokens(settings: dict[str, Any]) -> None:
     assert len(one(5, settings, logit_bias=eager, min_tokens=7).token_ids) == 8
 
 
+@pytest.mark.parametrize("settings", [{"speculation": "lookup"}, {"speculation": "lookup", "kernels": "torch"}])
+def test_guesses_do_not_reach_beyond_a_minimum(settings: dict[str, Any]) -> None:
+    """The text repeats itself, so that guesses are right, up to where it may end and does."""
+    for least in range(6, 14):
+        found = one(5, settings, logit_bias=((STOP, 200.0), (77, 100.0)), min_tokens=least)
+        assert found.token_ids == (77,) * least + (STOP,)
+
+
 @pytest.mark.parametrize("settings", WAYS)
 def test_thinking_goes_on_to_its_minimum(settings: dict[str, Any]) -> None:
     hasty = ((CLOSE, 200.0), (STOP, 100.0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,10 +15,11 @@ from raison.engine.native_runner import NativeRunner
 from raison.engine.sampler import Places, look_up, sample
 from raison.engine.sequence import SamplingParams
 from raison.engine.settings import EngineSettings
+from raison.engine.slots import LIMITS
 from raison.errors import NumericalError
 from raison.model.transformer import Transformer
 from tests.engine.small import TOKENIZER, ids, make_engine, params, prompt, small_model
-from tests.shapes import SHAPES, random_ids, random_model
+from tests.shapes import FAMILY_SHAPES, SHAPES, random_ids, random_model
 
 
 @pytest.mark.usefixtures("variant")
@@ -57,11 +59,33 @@ def test_a_row_does_not_depend_on_its_batch(threads: int) -> None:
 
 
 @pytest.mark.usefixtures("variant")
+@pytest.mark.parametrize("shape", ["llama", "groups"])
+@pytest.mark.parametrize("dtype", ["fp32", "q8"])
+def test_pages_and_chunks_do_not_show(shape: str, dtype: str) -> None:
+    """Bit for bit: prompts in blocks of queries and keys, or a token at a time over pages of any size."""
+    model = random_model(replace({**SHAPES, **FAMILY_SHAPES}[shape], vocab_size=1280))
+    prompts, each = [random_ids(n, 1280, seed=n) for n in (150, 97, 31)], [params(i, max_tokens=12) for i in range(3)]
+    found = []
+    for page, chunk in ((16, 256), (64, 1), (4, 256), (24, 7), (32, 100)):
+        settings = EngineSettings(page_size=page, cache_tokens=1920, max_batch=6, prefill_chunk=chunk, dtype=dtype)  # type: ignore[arg-type]
+        groups = Engine(model, TOKENIZER, settings).generate(prompts, each, n=2)
+        found.append([(c.token_ids, c.logprobs) for group in groups for c in group])
+    assert all(one == found[0] for one in found)
+
+
+@pytest.mark.usefixtures("variant")
 def test_same_tokens_as_pytorch() -> None:
-    prompts, each = [prompt(5 + 9 * i, i) for i in range(9)], [params(i) for i in range(9)]
+    prompts = [prompt(5 + 9 * i, i) for i in range(9)]
+    filters: list[dict[str, Any]] = [{}, {"temperature": 0.6, "top_p": 0.95}, {"top_k": 20, "min_p": 0.01}]
+    each = [params(i, **filters[i % 3]) for i in range(9)]
     ours, reference = make_engine(), make_engine(kernels="torch")
     assert not isinstance(reference._runner, NativeRunner)
     assert ids(ours.generate(prompts, each, n=3)) == ids(reference.generate(prompts, each, n=3))
+
+
+def asks(lines: np.ndarray, temperature: float, noise: np.ndarray) -> native.Asks:
+    limits = np.full(len(lines), np.array((0, 1.0, 0.0), LIMITS))
+    return native.Asks(lines, np.full(len(lines), temperature, np.float32), noise, limits)
 
 
 @pytest.mark.usefixtures("variant")
@@ -72,9 +96,8 @@ def test_draws_are_the_cumulative_distributions(vocabulary: int, temperature: fl
     numbers = torch.Generator().manual_seed(vocabulary)
     logits = torch.randn(3, vocabulary, generator=numbers) * 3
     lines, noise = np.arange(600) % 3, np.random.default_rng(0).random(600)
-    tokens, logprobs, failed = native.draw(logits, vocabulary, lines, np.full(600, temperature, np.float32), noise)
+    tokens, logprobs = native.draw(logits, vocabulary, asks(lines, temperature, noise))
     scaled = (logits / temperature).log_softmax(-1)[torch.from_numpy(lines)]
-    assert failed == 0
     assert np.allclose(logprobs, scaled.gather(1, torch.from_numpy(tokens)[:, None]).squeeze(1), atol=2e-6)
     for shift in (-1e-6, 1e-6):
         bounds = look_up(scaled.exp(), torch.from_numpy((noise + shift).clip(0, 1 - 1e-12)))
@@ -86,7 +109,7 @@ def test_impossible_tokens_are_never_drawn() -> None:
     logits = torch.full((1, 200), -200.0)
     logits[0, 70] = 0.0
     noise = np.array([0.0, 0.5, 1 - 2**-53])
-    tokens, logprobs, _ = native.draw(logits, 200, np.zeros(3, np.int64), np.ones(3, np.float32), noise)
+    tokens, logprobs = native.draw(logits, 200, asks(np.zeros(3, np.int64), 1.0, noise))
     assert tokens.tolist() == [70, 70, 70]
     assert logprobs.tolist() == [0.0, 0.0, 0.0]
 

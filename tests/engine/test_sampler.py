@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from raison.engine.sampler import Places, filter_probs, look_up, sample, uniforms
+from raison.engine.sampler import Places, filtered, look_up, sample, uniforms
 from raison.engine.sequence import SamplingParams, Sequence, mix, sample_seed
 from raison.engine.slots import Slots
 from raison.errors import UserError
@@ -89,7 +89,7 @@ def test_filters_match_a_plain_reference() -> None:
     probs = torch.from_numpy(numbers.dirichlet(np.full(30, 0.4), len(rows)))
     probs[::3] = 1 / 30  # ties
     limits = (torch.tensor(column).unsqueeze(1) for column in zip(*rows, strict=True))
-    ours = filter_probs(probs, *limits)
+    ours = filtered(probs.log(), probs, *limits)
     for row, limit, kept in zip(probs.tolist(), rows, ours.tolist(), strict=True):
         if len(set(row)) > 1 or limit[1] == 1.0:  # where all are equal, rounding decides how many make up top_p
             assert kept == reference(row, *limit), limit
@@ -97,7 +97,7 @@ def test_filters_match_a_plain_reference() -> None:
 
 def test_filters_touch_only_rows_that_ask() -> None:
     slots = seated(2, SamplingParams())
-    slots.top_k[1] = 1
+    slots.limits["top_k"][1] = 1
     logits = torch.tensor([[0.0, 0.0, 0.1]]).expand(2, -1)
     seen = set()
     for t in range(200):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import replace
 from typing import Any
@@ -18,6 +19,8 @@ from tests.engine.small import SPEC, TOKENIZER, prompt
 from tests.shapes import random_model
 
 MODEL = random_model(SPEC)
+EAGER = (min(TOKENIZER.stops), 6.0)
+"""Ends many a text early."""
 
 
 def engine_of(turns: bool, **settings: Any) -> Engine:
@@ -32,8 +35,12 @@ def requests(count: int, **more: Any) -> tuple[list[list[int]], list[SamplingPar
     numbers = random.Random(count)
     asked = [
         SamplingParams(
-            temperature=numbers.choice((0.0, 0.6, 1.0)), max_tokens=numbers.randint(1, 60), seed=i,
-            thinking_budget=numbers.choice((None, 0, 5, 30)), answer_tokens=numbers.randint(1, 40), **more,
+            temperature=numbers.choice((0.0, 0.6, 1.0)), max_tokens=(most := numbers.randint(4, 60)), seed=i,
+            thinking_budget=numbers.choice((None, 5, 30)), answer_tokens=numbers.randint(1, 40),
+            top_k=numbers.choice((0, 0, 7)), top_p=numbers.choice((1.0, 0.9, 0.4)),
+            min_p=numbers.choice((0.0, 0.0, 0.1)), logit_bias=numbers.choice(((), (EAGER, (77, 3.0), (78, -math.inf)))),
+            min_tokens=numbers.choice((0, most // 2)), min_thinking=numbers.choice((0, 4)),
+            ignore_eos=numbers.random() < 0.2, **more,
         )
         for i in range(count)
     ]  # fmt: skip
@@ -77,19 +84,22 @@ def test_turns_in_a_cache_that_is_too_small(speculation: str) -> None:
 
 
 def test_what_turns_do_not_serve_is_done_by_verbs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One filtered request among others."""
+    """One request that is told more of its places, among others."""
     prompts, asked = requests(6)
-    asked[2] = SamplingParams(top_k=5, max_tokens=30, seed=9)
+    asked[2] = SamplingParams(top_logprobs=2, max_tokens=30, seed=9)
     assert said(engine_of(True).generate(prompts, asked)) == said(engine_of(False).generate(prompts, asked))
     calls: list[int] = []
     engine = engine_of(True)
     native = engine._turns._native  # type: ignore[union-attr]
     take = native.take
     monkeypatch.setattr(native, "take", lambda *a, **k: calls.append(taken := take(*a, **k)) or taken)
-    engine.generate(prompts[:1], SamplingParams(max_tokens=60, answer_tokens=60, seed=5))
+    filtered = SamplingParams(
+        temperature=0.6, top_p=0.95, logit_bias=((77, 1.0),), min_tokens=60, max_tokens=60, seed=5
+    )
+    engine.generate(prompts[:1], replace(filtered, answer_tokens=60))
     assert sum(calls) > 40 and max(calls) > 1  # many turns a call
     calls.clear()
-    engine.generate(prompts[:1], SamplingParams(max_tokens=60, top_k=5, seed=5))
+    engine.generate(prompts[:1], SamplingParams(max_tokens=60, top_logprobs=2, seed=5))
     assert not calls
 
 

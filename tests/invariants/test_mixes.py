@@ -6,6 +6,7 @@ RAISON_MIXES=10000 runs as many (default 150 for each width).
 
 from __future__ import annotations
 
+import math
 import os
 import random
 from functools import cache
@@ -30,9 +31,11 @@ def two_threads() -> None:
     torch.set_num_threads(2)
 
 
-def engine_of(width: Width, tokens: int, batch: int, chunk: int, swap: int = 0, guesses: Guesses = "none") -> Engine:
+def engine_of(
+    width: Width, tokens: int, batch: int, chunk: int, swap: int = 0, guesses: Guesses = "none", page: int = 4
+) -> Engine:
     settings = EngineSettings(
-        page_size=4, cache_tokens=tokens, swap_tokens=swap, max_batch=batch, prefill_chunk=chunk, dtype=width,
+        page_size=page, cache_tokens=tokens, swap_tokens=swap, max_batch=batch, prefill_chunk=chunk, dtype=width,
         speculation=guesses,
     )  # fmt: skip
     return Engine(small_model(), TOKENIZER, settings)
@@ -45,9 +48,11 @@ Asked = tuple[tuple[int, int], SamplingParams, int]
 def draw(numbers: random.Random) -> Asked:
     length = numbers.choice((3, 5, 8, 9, 17, 30, 47))
     params = SamplingParams(
-        temperature=numbers.choice((0.0, 0.7, 1.0)), max_tokens=numbers.randint(1, 24),
+        temperature=numbers.choice((0.0, 0.7, 1.0)), max_tokens=(most := numbers.randint(1, 24)),
         thinking_budget=numbers.choice((None, 0, 3, 9)), answer_tokens=numbers.randint(1, 20),
         top_k=numbers.choice((0, 0, 0, 5)), top_p=numbers.choice((1.0, 1.0, 0.9)), seed=numbers.randint(0, 5),
+        min_p=numbers.choice((0.0, 0.0, 0.05)), logit_bias=numbers.choice(((), (), ((77, 4.0), (78, -math.inf)))),
+        min_tokens=numbers.choice((0, 0, most // 2)), ignore_eos=numbers.random() < 0.1,
     )  # fmt: skip
     return (length, numbers.randint(0, 2)), params, numbers.randint(1, 3)
 
@@ -94,7 +99,9 @@ def test_random_mixes_are_the_requests_one_by_one(width: Width) -> None:
             preempted, restored = preempted + engine.stats.preemptions, restored + engine.stats.tokens_restored
             sizes = numbers.choice((96, 160, 400)), numbers.randint(2, 7), numbers.choice((5, 13, 64))
             sizes = *sizes, numbers.choice((0, 24, 400))
-            engine = engine_of(width, *sizes, numbers.choice(("none", "auto", "mtp", "lookup")))
+            engine = engine_of(
+                width, *sizes, numbers.choice(("none", "auto", "mtp", "lookup")), numbers.choice((4, 16))
+            )
         requests = [draw(numbers) for _ in range(numbers.randint(1, 5))]
         ends = lives(engine, requests, numbers)
         assert len(ends) == sum(n for _, _, n in requests)

@@ -18,9 +18,11 @@ struct RowGroup {
     int first, rows, shared;
 };
 
-// What a head reads of every cached token: the part that is its key, and how much of which part is its value.
+// What a head reads of every cached token: the part that is its key, how much of which part is its value, and whether keys
+// stand in columns.
 struct Reading {
     int key, value, value_width;
+    bool columns;
 };
 
 // Where the first head's query and result of the tile's first row stand, and how far rows and heads are apart.
@@ -55,11 +57,12 @@ class Attention {
         }
     }
 
-    // Where row i's token keeps a part of its line.
+    // Where row i's token keeps a part of its line, or the first number of a column.
     template <class Number>
-    Number* own(Number* cache, int i, int part) const {
+    Number* own(Number* cache, int i, int part, bool column = false) const {
         const int64_t place = tile_.place(i), page = tile_.pages[i][place / layout_.page_size];
-        return cache + page * layout_.page() + layout_.part(part) + place % layout_.page_size * layout_.width;
+        const int64_t within = place % layout_.page_size * (column ? 1 : layout_.width);
+        return cache + page * layout_.page() + layout_.part(part) + within;
     }
 
     // work(group, item): groups are shared out; where there are fewer than members, their items are.
@@ -77,12 +80,20 @@ class Attention {
 
     template <class Number>
     void attend(Member& me, const Number* cache, const RowGroup& group, int heads, const Reading& r, const Heads& at) {
-        switch (heads) {
-            case 1: attend_heads<1>(me, cache, group, r, at); break;
-            case 2: attend_heads<2>(me, cache, group, r, at); break;
-            case 3: attend_heads<3>(me, cache, group, r, at); break;
-            default: attend_heads<HEADS>(me, cache, group, r, at);
-        }
+        int longest = 0;
+        for (int i = 0; i < group.rows; i++) longest = std::max(longest, tile_.length(group.first + i));
+        me.scores.fit(group.rows * heads, longest + LANES);
+        const int rows = std::max(1, QUERIES / heads);
+        each_part(group, rows, [&](int i, int rows, int from, int to) {
+            score(part(cache, group.first + i, r.key), r.columns, from, to, queries(me, group, i, rows, heads, at));
+        });
+        for (int i = 0; i < group.rows; i++)
+            for (int h = 0; h < heads; h++) softmax(me.scores.row(i * heads + h), tile_.length(group.first + i));
+        each_part(group, rows, [&](int i, int rows, int from, int to) {
+            const auto values = part(cache, group.first + i, r.value);
+            const Queries of = queries(me, group, i, rows, heads, at);
+            by_count(of.count, [&]<int N>() { gather<N>(values, r.value_width, from, to, of); });
+        });
     }
 
   private:
@@ -99,33 +110,50 @@ class Attention {
         return {cache + layout_.part(index), tile_.pages[i], layout_.page_size, layout_.width, layout_.page()};
     }
 
-    template <int N, class Number>
-    void attend_heads(Member& me, const Number* cache, const RowGroup& group, const Reading& r, const Heads& at) {
-        int longest = 0;
-        for (int i = 0; i < group.rows; i++) longest = std::max(longest, tile_.length(group.first + i));
-        me.scores.fit(group.rows * N, longest);
-        const int64_t stride = me.scores.stride();
-        each_part(group, [&](int i, int from, int to) {
-            const int row = group.first + i;
-            score<N>(part(cache, row, r.key), from, to, at.q + row * at.q_row, at.q_head, me.scores.row(i * N), stride);
-        });
-        for (int i = 0; i < group.rows; i++)
-            for (int h = 0; h < N; h++) softmax(me.scores.row(i * N + h), tile_.length(group.first + i));
-        each_part(group, [&](int i, int from, int to) {
-            const int row = group.first + i;
-            gather<N>(part(cache, row, r.value), r.value_width, from, to, me.scores.row(i * N), stride,
-                      at.out + row * at.out_row, at.out_head);
+    // Those of all heads of some rows of the group.
+    static Queries queries(Member& me, const RowGroup& group, int first, int rows, int heads, const Heads& at) {
+        Queries found;
+        for (int i = first; i < first + rows; i++)
+            for (int h = 0; h < heads; h++) {
+                const int64_t row = group.first + i;
+                found.q[found.count] = at.q + row * at.q_row + h * at.q_head;
+                found.out[found.count] = at.out + row * at.out_row + h * at.out_head;
+                found.scores[found.count++] = me.scores.row(i * heads + h);
+            }
+        return found;
+    }
+
+    template <class Number>
+    static void score(const Part<Number>& keys, bool columns, int from, int to, const Queries& of) {
+        by_count(of.count, [&]<int N>() {
+            if (!columns) score_lines<N>(keys, from, to, of);
+            else if (keys.page_size % LANES == 0) score_columns<N>(keys, from, to, of);
+            else score_pieces<N>(keys, from, to, of);
         });
     }
 
-    // work(row of the group, from, to): what all see, a chunk at a time for every row; then each row's own.
     template <class Work>
-    void each_part(const RowGroup& group, const Work& work) {
+    static void by_count(int count, const Work& work) {
+        switch (count) {
+            case 1: return work.template operator()<1>();
+            case 2: return work.template operator()<2>();
+            case 3: return work.template operator()<3>();
+            case 4: return work.template operator()<4>();
+            case 5: return work.template operator()<5>();
+            default: work.template operator()<QUERIES>();
+        }
+    }
+
+    // work(row of the group, rows, from, to): what all see, a chunk at a time for `most` rows after the other; then each
+    // row's own.
+    template <class Work>
+    void each_part(const RowGroup& group, int most, const Work& work) {
         for (int from = 0; from < group.shared; from += CHUNK_KEYS)
-            for (int i = 0; i < group.rows; i++) work(i, from, std::min(group.shared, from + CHUNK_KEYS));
+            for (int i = 0; i < group.rows; i += most)
+                work(i, std::min(most, group.rows - i), from, std::min(group.shared, from + CHUNK_KEYS));
         for (int i = 0; i < group.rows; i++) {
             const int stop = tile_.length(group.first + i);
-            if (group.shared < stop) work(i, group.shared, stop);
+            if (group.shared < stop) work(i, 1, group.shared, stop);
         }
     }
 

@@ -1,8 +1,7 @@
 // The running batch: the columns of engine/slots.py, which never move, and what a drawn token does to them.
 #pragma once
 
-#include <algorithm>
-#include <cstdint>
+#include "sample.hpp"
 
 namespace raison {
 
@@ -17,19 +16,36 @@ struct Batch {
     const int64_t *pages, *prompt_length, *budget, *answer_limit, *max_tokens;
     int64_t *length, *computed, *drafts, *unfed, *closed_at;
     const float* temperature;
+    const Limits* limits;
+    const int64_t *min_tokens, *min_thinking, *bias_count;
+    const int64_t* const* bias_ids;
+    const float* const* bias_values;
     const uint64_t* key;
     double* first_token;
     uint8_t* forced;
     const uint8_t* endless;
     const int64_t* references;  // by page: how many hold it
-    const int64_t* stops;
-    int64_t stride, stop_count, think_close;
+    const int64_t* endings;     // what closes the thinking, and then what ends the text
+    int64_t stride, stop_count;
 
     int64_t* known(int64_t slot) const { return tokens + slot * stride; }
     int64_t generated(int64_t slot) const { return length[slot] - prompt_length[slot]; }
     int64_t left(int64_t slot) const { return max_tokens[slot] - generated(slot); }
     bool ends(int64_t slot, int64_t token) const {
-        return !endless[slot] && std::find(stops, stops + stop_count, token) != stops + stop_count;
+        const int64_t* stop = endings + 1 + stop_count;
+        return !endless[slot] && std::find(endings + 1, stop, token) != stop;
+    }
+    bool closes(int64_t token) const { return token == *endings; }
+
+    // How the token that is `ahead` places behind what is known is drawn (Drawing in engine/drawing.py).
+    Ask ask(int64_t slot, int64_t ahead) const {
+        const int64_t made = generated(slot) + ahead;
+        const bool open = closed_at[slot] < 0 && made < min_thinking[slot];
+        Ask found{temperature[slot], uniform(slot, ahead), limits[slot], {}};
+        found.biases = {bias_ids[slot], bias_values[slot], bias_count[slot], nullptr, 0};
+        if (open) found.biases.banned = endings, found.biases.bans = stop_count + 1;
+        else if (made < min_tokens[slot]) found.biases.banned = endings + 1, found.biases.bans = stop_count;
+        return found;
     }
 
     // The noise of the token that is `ahead` places behind what is known: splitmix64 (engine/sampler.py).
@@ -50,14 +66,14 @@ struct Batch {
     int64_t append(int64_t slot, int64_t* drawn, float* of_drawn, int64_t agreed, double now) {
         if (generated(slot) == 0) first_token[slot] = now;
         if (closed_at[slot] < 0 && generated(slot) >= budget[slot]) {
-            drawn[0] = think_close, of_drawn[0] = 0;
+            drawn[0] = *endings, of_drawn[0] = 0;
             forced[slot] = 1;
         }
         const int64_t count = reach(slot, drawn, agreed);
         std::copy_n(drawn, count, known(slot) + length[slot]);
         std::copy_n(of_drawn, count, logprobs + slot * stride + length[slot]);
         length[slot] += count, computed[slot] += count, drafts[slot] = 0;
-        if (closed_at[slot] < 0 && drawn[count - 1] == think_close) closed_at[slot] = length[slot];
+        if (closed_at[slot] < 0 && closes(drawn[count - 1])) closed_at[slot] = length[slot];
         return count;
     }
 
@@ -88,7 +104,7 @@ struct Batch {
         const int64_t limit = closed < 0 ? budget[slot] - generated(slot) : answer_limit[slot] + closed - length[slot];
         const int64_t most = std::min(agreed + 1, std::max<int64_t>(1, std::min(limit, left(slot))));
         for (int64_t k = 0; k < most; k++)
-            if (drawn[k] == think_close || ends(slot, drawn[k])) return k + 1;
+            if (closes(drawn[k]) || ends(slot, drawn[k])) return k + 1;
         return most;
     }
 };

@@ -2,7 +2,9 @@
 //
 // A line of the cache is what one token keeps of one layer. It has parts that are read one at a time: a head's key or value,
 // or the latent as a whole. Within a page the same part of all tokens stands together, so that a head reads memory from
-// front to back. No one else needs to know this order: engine/cache.py copies pages whole.
+// front to back. A key of grouped-query attention stands in columns: the first number of all tokens of the page, then the
+// second. A latent, which is key and value at once, stands in lines. No one else needs to know this order: engine/cache.py
+// copies pages whole.
 //
 // 16 bits are IEEE's half, not bfloat16: keys, values and latents lie far within its range (normed, rotated, or products of
 // normed rows), where it keeps 11 bits instead of 8; AVX2 and AVX-512 both convert it as they load. What is beyond +-65504
@@ -46,6 +48,17 @@ inline void keep(const float* from, int n, Half* to) {
     }
 }
 
+// As a column, whose numbers are `step` apart.
+template <class Number>
+inline void keep_column(const float* from, int n, int step, Number* to) {
+    for (int i = 0; i < n; i += LANES) {
+        Number some[LANES];
+        const int count = n - i < LANES ? n - i : LANES;
+        keep(from + i, count, some);
+        for (int j = 0; j < count; j++) to[(int64_t)(i + j) * step] = some[j];
+    }
+}
+
 // Of one layer: `parts` of `width` numbers a token.
 struct Layout {
     int page_size, parts, width;
@@ -60,6 +73,9 @@ struct Part {
     const int64_t* pages;
     int page_size, width;
     int64_t page;
+
+    // The first number of a token whose part is a column.
+    const Number* column(int t) const { return first + pages[t / page_size] * page + t % page_size; }
 
     // work(numbers of token `start`, start, stop, those of the page after it or null): tokens [from, to) page by page.
     template <class Work>

@@ -48,7 +48,7 @@ class GroupedQuery {
             const Heads heads{queries_.row(0) + h * s.head, queries_.stride(), s.head,
                               values.row(0) + h * s.head, values.stride(), s.head};
             attention_.attend(me, cache, group, std::min(HEADS, (g + 1) * shared - h),
-                              {g, s.key_heads + g, s.head}, heads);
+                              {g, s.key_heads + g, s.head, true}, heads);
         });
     }
 
@@ -71,7 +71,7 @@ class GroupedQuery {
             rotate(row + h * s.head, s, place, s.head / 2, s.softmax_scale, s.neighbours, queries_.row(i) + h * s.head);
         for (int g = 0; g < s.key_heads; g++) {
             rotate(keys + g * s.head, s, place, s.head / 2, 1.0f, s.neighbours, keys + g * s.head);
-            keep(keys + g * s.head, s.head, attention_.own(cache, i, g));
+            keep_column(keys + g * s.head, s.head, tile_.step->page_size, attention_.own(cache, i, g, true));
             keep(values + g * s.head, s.head, attention_.own(cache, i, s.key_heads + g));
         }
     }

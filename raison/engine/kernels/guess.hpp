@@ -14,6 +14,7 @@ struct Guess {
     int64_t width;              // of a state
     const int64_t* most;        // [stretches]: guesses wanted
     const float* temperatures;  // [stretches]
+    const Limits* limits;       // [stretches]
     const double* uniforms;     // [deepest, stretches]
     int64_t* tokens;            // [deepest, stretches], out
 };
@@ -39,14 +40,16 @@ class Guesser {
   private:
     void draw(const Model& model, const Guess& g, int64_t ahead) {
         const int count = (int)stretch_.size();
-        temperature_.resize(count), uniform_.resize(count), logprob_.resize(count);
+        temperature_.resize(count), uniform_.resize(count), limits_.resize(count), logprob_.resize(count);
         token_.assign(count, 0);  // stays where the logits are not finite
         for (int i = 0; i < count; i++) {
             temperature_[i] = g.temperatures[stretch_[i]];
             uniform_[i] = g.uniforms[ahead * g.first.segments + stretch_[i]];
+            limits_[i] = g.limits[stretch_[i]];
         }
         const Draw order{count, model.s.vocabulary, g.first.threads, 0, g.first.logits, g.first.logits_stride,
-                         line_.data(), temperature_.data(), uniform_.data(), token_.data(), logprob_.data()};
+                         line_.data(), temperature_.data(), uniform_.data(), limits_.data(), nullptr, nullptr, nullptr,
+                         token_.data(), logprob_.data()};
         raison::draw(order);
         for (int i = 0; i < count; i++) g.tokens[ahead * g.first.segments + stretch_[i]] = token_[i];
     }
@@ -88,6 +91,7 @@ class Guesser {
     std::vector<int64_t> stretch_, line_, row_, id_, place_, start_, slot_, token_;
     std::vector<float> temperature_, logprob_, before_, next_;
     std::vector<double> uniform_;
+    std::vector<Limits> limits_;
 };
 
 inline void guess(const Model& model, const Guess& g) {

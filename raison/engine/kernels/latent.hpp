@@ -31,7 +31,7 @@ class Latent {
             const int h = item * HEADS;
             const Heads heads{folded_.row(h), s.heads * folded_.stride(), folded_.stride(),
                               seen_.row(h), s.heads * seen_.stride(), seen_.stride()};
-            attention_.attend(me, cache, group, std::min(HEADS, s.heads - h), {0, 0, s.kv_rank}, heads);
+            attention_.attend(me, cache, group, std::min(HEADS, s.heads - h), {0, 0, s.kv_rank, false}, heads);
         });
         for (int h = me.index; h < s.heads; h += tile_.size) expand(me, l, h, values);
         tile_.meet();

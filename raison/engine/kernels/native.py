@@ -25,7 +25,7 @@ from torch import Tensor
 
 from raison import hardware
 from raison.engine.kernels.weights import FP32, KINDS, Precision, Source, predictor_weights, weights_of
-from raison.engine.slots import Ints
+from raison.engine.slots import Ints, Records
 from raison.engine.span import Wanted
 from raison.model.layers import Linear
 from raison.model.moe import Experts
@@ -94,7 +94,7 @@ class _Guess(ctypes.Structure):
     _fields_ = (
         ("first", StepArguments),
         *fields(ctypes.c_int64, "width"),
-        *fields(POINTER, "most temperatures uniforms tokens"),
+        *fields(POINTER, "most temperatures limits uniforms tokens"),
     )
 
 
@@ -103,7 +103,7 @@ class _Draw(ctypes.Structure):
         *fields(ctypes.c_int32, "rows vocabulary threads unused"),
         *fields(POINTER, "logits"),
         *fields(ctypes.c_int64, "stride"),
-        *fields(POINTER, "lines temperatures uniforms tokens logprobs"),
+        *fields(POINTER, "lines temperatures uniforms limits bias_starts bias_ids bias_values tokens logprobs"),
     )
 
 
@@ -158,7 +158,7 @@ def _declared(handle: ctypes.CDLL) -> ctypes.CDLL:
     handle.raison_step.argtypes, handle.raison_step.restype = [POINTER, ctypes.POINTER(StepArguments)], None
     handle.raison_guess.argtypes, handle.raison_guess.restype = [POINTER, ctypes.POINTER(_Guess)], None
     handle.raison_turns.argtypes, handle.raison_turns.restype = [POINTER, POINTER, POINTER], ctypes.c_int
-    handle.raison_draw.argtypes, handle.raison_draw.restype = [ctypes.POINTER(_Draw)], ctypes.c_int
+    handle.raison_draw.argtypes, handle.raison_draw.restype = [ctypes.POINTER(_Draw)], None
     return handle
 
 
@@ -314,25 +314,59 @@ class NativePredictor(NativeStep):
         first = self._step(rows, blocks, cache_ZGPW, logits, before_ND, states_ND)
         order = _Guess(
             first, before_ND.shape[1], address(wanted.most_S), address(wanted.temperatures_S),
-            address(wanted.uniforms_KS), address(tokens_KS),
+            address(wanted.limits_S), address(wanted.uniforms_KS), address(tokens_KS),
         )  # fmt: skip
         self.library.raison_guess(self.handle, ctypes.byref(order))
         return tokens_KS
 
 
-def draw(
-    logits: Tensor, vocabulary: int, lines_n: Ints, temperatures_n: NDArray[np.float32], uniforms_n: NDArray[np.float64]
-) -> tuple[Ints, NDArray[np.float32], int]:
-    """Tokens [n], their log-probabilities [n], and how many rows of logits were not finite."""
+@dataclass(frozen=True, slots=True)
+class Biases:
+    """What is added to which logits of n rows."""
+
+    starts_n1: Ints
+    ids_b: Ints
+    values_b: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, rows: int, asked: Mapping[int, Mapping[int, float]]) -> Biases | None:
+        """Of those rows that ask for some, by id; None where none does."""
+        if not asked:
+            return None
+        each = [asked.get(row, {}) for row in range(rows)]
+        starts_n1 = np.cumsum([0, *map(len, each)])
+        ids_b = np.asarray([token for biases in each for token in biases], np.int64)
+        return cls(starts_n1, ids_b, np.asarray([bias for biases in each for bias in biases.values()], np.float32))
+
+
+@dataclass(frozen=True, slots=True)
+class Asks:
+    """How each of n rows is drawn."""
+
+    lines_n: Ints
+    """From which line of the logits."""
+    temperatures_n: NDArray[np.float32]
+    uniforms_n: NDArray[np.float64]
+    limits_n: Records
+    """Filters, as Slots.limits."""
+    biases: Biases | None = None
+
+
+def draw(logits: Tensor, vocabulary: int, asks: Asks) -> tuple[Ints, NDArray[np.float32]]:
+    """Tokens [n] and their log-probabilities [n], NaN where logits are not finite."""
     handle = library().handle
     assert handle is not None, library().why
-    count = len(lines_n)
-    tokens_n, logprobs_n = np.zeros(count, np.int64), np.zeros(count, np.float32)
+    count = len(asks.lines_n)
+    tokens_n, logprobs_n, biases = np.zeros(count, np.int64), np.full(count, np.nan, np.float32), asks.biases
+    starts_ids_values = (biases.starts_n1, biases.ids_b, biases.values_b) if biases else (None,) * 3
     order = _Draw(
-        count, vocabulary, torch.get_num_threads(), 0, logits.data_ptr(), logits.stride(0), address(lines_n),
-        address(temperatures_n), address(uniforms_n), address(tokens_n), address(logprobs_n),
+        count, vocabulary, torch.get_num_threads(), 0, logits.data_ptr(), logits.stride(0), address(asks.lines_n),
+        address(asks.temperatures_n), address(asks.uniforms_n), address(asks.limits_n),
+        *(None if part is None else address(part) for part in starts_ids_values),
+        address(tokens_n), address(logprobs_n),
     )  # fmt: skip
-    return tokens_n, logprobs_n, handle.raison_draw(ctypes.byref(order))
+    handle.raison_draw(ctypes.byref(order))
+    return tokens_n, logprobs_n
 
 
 def address(array: NDArray[Any]) -> int:

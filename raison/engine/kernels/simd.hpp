@@ -61,6 +61,15 @@ inline void sums_of_four(Vec x, Vec y, Vec z, Vec u, float* out) {
 
 inline Vec larger(Vec a, Vec b) { return a > b ? a : b; }
 
+// A bit for each number of `a` that is not below that of `b`.
+inline uint32_t at_least(Vec a, Vec b) {
+#if defined(__AVX512F__)
+    return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_GE_OQ);
+#else
+    return (uint32_t)_mm256_movemask_ps(_mm256_cmp_ps((__m256)a, (__m256)b, _CMP_GE_OQ));
+#endif
+}
+
 inline float largest(Vec v) {
 #if defined(__AVX512F__)
     return _mm512_reduce_max_ps((__m512)v);

@@ -21,6 +21,6 @@ void raison_guess(const void* model, const raison::Guess* guess) {
 int raison_turns(const void* model, const void* module, raison::Turns* turns) {
     return raison::turns(*static_cast<const raison::Model*>(model), static_cast<const raison::Model*>(module), *turns);
 }
-int raison_draw(const raison::Draw* draw) { return raison::draw(*draw); }
+void raison_draw(const raison::Draw* draw) { raison::draw(*draw); }
 
 }

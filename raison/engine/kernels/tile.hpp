@@ -74,9 +74,10 @@ class Tile {
     int length(int i) const { return (int)place(i) + 1; }
     bool rounds() const { return model->rounds(); }
 
+    // Neighbours go to one member: what they write may share a line of memory.
     template <class Work>
     void each_row(const Member& me, const Work& work) {
-        for (int i = me.index; i < count; i += size) work(i);
+        for (int i = count * me.index / size; i < count * (me.index + 1) / size; i++) work(i);
     }
 
     template <class Out>

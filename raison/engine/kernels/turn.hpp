@@ -1,7 +1,7 @@
 // Turns of decoding over the batch's own arrays, without a way back to Python: compute, draw, append, guess.
 //
-// For rows that lack one token each, and whose tokens no filter or grammar restricts. The engine does the same verb by verb
-// for all others (Engine._step), and is the reference that tests hold this against.
+// For rows that lack one token each, and whose tokens no grammar restricts. The engine does the same verb by verb for all
+// others (Engine._step), and is the reference that tests hold this against.
 #pragma once
 
 #include <chrono>
@@ -107,25 +107,21 @@ class Taker {
     // A token for each line, with the noise of its place, as far as the guesses agree. False where logits are not finite.
     bool draw(const Model& model) {
         const int lines = own_.lines(), threads = t_->step.threads, units = lines < 2 * threads ? 1 : threads;
-        temperature_.resize(lines), uniform_.resize(lines), token_.resize(lines), logprob_.resize(lines);
-        agreed_.assign(t_->rows, 0);
-        const Draw order{lines, model.s.vocabulary, threads, 0, logits_.data(), stride_, own_.outputs.data(),
-                         temperature_.data(), uniform_.data(), token_.data(), logprob_.data()};
+        token_.resize(lines), logprob_.resize(lines), agreed_.assign(t_->rows, 0);
         std::atomic<bool> finite{true};
         Pool::shared().run(threads, units, [&](int unit) {
             static thread_local Drawer drawer;
             for (int64_t i = unit * t_->rows / units; i < (unit + 1) * t_->rows / units; i++)
-                if (!draw_row(drawer, order, i)) finite = false;
+                if (!draw_row(drawer, model.s.vocabulary, i)) finite = false;
         });
         return finite;
     }
 
-    bool draw_row(Drawer& drawer, const Draw& order, int64_t i) {
+    bool draw_row(Drawer& drawer, int vocabulary, int64_t i) {
         const int64_t slot = t_->slots[i], stop = own_.starts[i + 1];
         for (int64_t line = own_.starts[i]; line < stop; line++) {
-            temperature_[line] = b_->temperature[slot];
-            uniform_[line] = b_->uniform(slot, agreed_[i]);
-            if (!drawer.draw(order, (int)line)) return false;
+            const float* logits = logits_.data() + line * stride_;
+            if (!drawer.draw(logits, vocabulary, b_->ask(slot, agreed_[i]), token_[line], logprob_[line])) return false;
             if (line + 1 == stop || token_[line] != own_.ids[line + 1]) break;
             agreed_[i]++;
         }
@@ -160,7 +156,7 @@ class Taker {
 
     // The module computes the tokens that the model has moved on by, each with the state before it, and guesses from there.
     void feed() {
-        fed_.clear(), most_.clear(), before_.clear(), fed_temperature_.clear();
+        fed_.clear(), most_.clear(), before_.clear(), temperature_.clear(), limits_.clear();
         for (int64_t i = 0; i < t_->rows; i++) {
             const int64_t slot = t_->slots[i];
             if (t_->depth && t_->states[i] == GOING && b_->unfed[slot] <= t_->gap) add(i, slot);
@@ -180,7 +176,7 @@ class Taker {
         const float* states = states_.data() + first * t_->width;
         before_.insert(before_.end(), states, states + taken_[i] * t_->width);
         most_.push_back(b_->room(slot, t_->depth, t_->step.page_size));
-        fed_temperature_.push_back(b_->temperature[slot]);
+        temperature_.push_back(b_->temperature[slot]), limits_.push_back(b_->limits[slot]);
     }
 
     void guess() {
@@ -190,7 +186,8 @@ class Taker {
         Step first = logits(fed_.step(t_->module), *module_, (int)count, module_logits_);
         after_.resize(before_.size());
         first.before = before_.data(), first.states = after_.data();
-        raison::guess(*module_, {first, t_->width, most_.data(), fed_temperature_.data(), noise_.data(), guess_.data()});
+        raison::guess(*module_, {first, t_->width, most_.data(), temperature_.data(), limits_.data(), noise_.data(),
+                                 guess_.data()});
         for (size_t i = 0; i < count; i++) {
             const int64_t slot = fed_.slots[i];
             for (int64_t k = 0; k < most_[i]; k++) b_->known(slot)[b_->length[slot] + k] = guess_[k * count + i];
@@ -202,8 +199,9 @@ class Taker {
     Batch* b_ = nullptr;
     const Model* module_ = nullptr;
     Gathered own_, fed_;
-    std::vector<float> logits_, module_logits_, states_, before_, after_, temperature_, fed_temperature_, logprob_;
-    std::vector<double> uniform_, noise_;
+    std::vector<float> logits_, module_logits_, states_, before_, after_, temperature_, logprob_;
+    std::vector<Limits> limits_;
+    std::vector<double> noise_;
     std::vector<int64_t> token_, agreed_, taken_, most_, guess_;
     int64_t stride_ = 0;
 };

@@ -19,15 +19,15 @@ PATIENCE = 0.002
 """Seconds after which a call begins no other turn."""
 COLUMNS = (
     "tokens logprobs pages prompt_length budget answer_limit max_tokens length computed drafts unfed closed_at "
-    "temperature key first_token forced endless"
+    "temperature limits min_tokens min_thinking bias_count bias_ids bias_values key first_token forced endless"
 )
 """Of slots.py, in the order of batch.hpp."""
 
 
 class _Batch(ctypes.Structure):
     _fields_ = (
-        *fields(POINTER, f"{COLUMNS} references stops"),
-        *fields(ctypes.c_int64, "stride stop_count think_close"),
+        *fields(POINTER, f"{COLUMNS} references endings"),
+        *fields(ctypes.c_int64, "stride stop_count"),
     )
 
 
@@ -87,8 +87,7 @@ def _columns(slots: Slots, references: Ints) -> _Batch:
     return _Batch(
         **columns,
         references=address(references),
-        stops=address(slots.stops),
+        endings=address(slots.endings),
         stride=slots.tokens.shape[1],
         stop_count=len(slots.stops),
-        think_close=slots.think_close,
     )
