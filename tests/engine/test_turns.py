@@ -107,7 +107,10 @@ def test_what_turns_do_not_serve_is_done_by_verbs(monkeypatch: pytest.MonkeyPatc
 def test_what_is_told_is_told_of_every_token(speculation: str) -> None:
     """However many turns a call takes: the same events; a stop string ends a sequence where it stands."""
     prompts, asked = requests(8)
-    stopped = [replace(one, thinking_budget=2, max_tokens=60, answer_tokens=50, stop=("4", "0")) for one in asked]
+    stopped = [
+        replace(one, thinking_budget=2, min_thinking=0, max_tokens=60, answer_tokens=50, stop=("4", "0"))
+        for one in asked
+    ]
     ends = [group[0] for group in engine_of(False).generate(prompts, stopped)]
     assert sum(one.finish_reason == "stop" and one.answer_tokens > 1 for one in ends) >= 4
     for params in (asked, stopped):
