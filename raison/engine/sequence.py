@@ -19,6 +19,8 @@ from raison.text.reasoning import ReasoningStream
 MASK64 = (1 << 64) - 1
 SEED_LIMIT = 1 << 63
 GOLDEN = 0x9E3779B97F4A7C15
+MARKS = 2
+"""Tokens beside thinking and answer: `</think>` and the end of the sequence."""
 
 
 @dataclass(frozen=True, slots=True)
