@@ -10,13 +10,15 @@ from fastapi import APIRouter, Request, Response
 from raison.serve.access import Caller
 from raison.serve.asking import Order, asked_budget, choices, grammar_of, sampling
 from raison.serve.chat_view import ChatView, VoteView
-from raison.serve.conversation import chat_ids
+from raison.serve.conversation import chat_ids, last_question
 from raison.serve.job import Job
+from raison.serve.judging import plan
 from raison.serve.mistake import Mistake
 from raison.serve.protocol import ChatRequest
 from raison.serve.refused import REFUSALS
 from raison.serve.service import Service
 from raison.serve.streaming import answered
+from raison.serve.tool_forms import form_of
 from raison.serve.tools import offered, required
 from raison.serve.voting import VoteJob
 
@@ -31,11 +33,12 @@ async def chat_completions(body: ChatRequest, request: Request) -> Response:
     caller: Caller = request.state.caller
     service.check(caller, body.model)
     order = await service.read(order_of, body, service)
-    if order.strategy is None:
+    tools = form_of(service.reasoner.tokenizer) if body.tools else None
+    if order.plan is None:
         job = Job(service, caller, order, "chatcmpl")
-        return await answered(request, job, ChatView(job, body, bool(body.tools)), bool(body.stream))
+        return await answered(request, job, ChatView(job, body, tools), bool(body.stream))
     vote = VoteJob(service, caller, order, "chatcmpl")
-    return await answered(request, vote, VoteView(vote, body, bool(body.tools)), bool(body.stream))
+    return await answered(request, vote, VoteView(vote, body, tools), bool(body.stream))
 
 
 def order_of(body: ChatRequest, service: Service, endpoint: str = ENDPOINT) -> Order:
@@ -54,4 +57,8 @@ def order_of(body: ChatRequest, service: Service, endpoint: str = ENDPOINT) -> O
         thinks=bool(tokenizer.ends_thinking_open(ids)), least=body.min_thinking_tokens or 0, top=body.top_logprobs,
         grammar=required(body, tokenizer, settings) or grammar_of(body.response_format, settings),
     )  # fmt: skip
-    return Order(endpoint, service.model, (tuple(ids),), params, n, bool(body.logprobs), body.strategy)
+    found = None
+    if body.strategy is not None:
+        most = settings.max_choices
+        found = plan(body.strategy, last_question(body.messages), params.max_tokens, most, service.checkers)
+    return Order(endpoint, service.model, (tuple(ids),), params, n, bool(body.logprobs), found)

@@ -17,7 +17,7 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import asdict, replace
 
 from raison.engine.sequence import Event, sample_seed
@@ -52,6 +52,10 @@ class Job:
         self.service, self.caller, self.order = service, caller, order
         self.id = f"{prefix}-{uuid.uuid4().hex}"
         self.created, self._arrived = int(time.time()), time.perf_counter()
+        self.queued_seconds: float | None = None
+        """From its arrival to its turn; None before that."""
+        self.on_end: list[Callable[[BaseException | None], None]] = []
+        """Told once, when it is settled, of what cut it off or stood in its way."""
         loop = asyncio.get_running_loop()
         self._running: asyncio.Future[None] = loop.create_future()
         self._ended: asyncio.Future[None] = loop.create_future()
@@ -102,6 +106,11 @@ class Job:
         return self._outbox.completions
 
     @property
+    def drawn(self) -> int:
+        """Tokens heard of so far, of all branches."""
+        return self._outbox.drawn
+
+    @property
     def finish(self) -> str:
         """The request's end as the books keep it: the worst of its branches."""
         ends = {one.finish_reason for one in self.completions.values()}
@@ -118,7 +127,7 @@ class Job:
         now, first = time.perf_counter(), self._outbox.first_at
         return Used(
             request=self.id, key=self.caller.key, model=self.order.model, endpoint=self.order.endpoint,
-            prompt_tokens=sum(map(len, self.order.prompts)), cached_tokens=sum(cached),
+            prompt_tokens=self.order.prompt_tokens, cached_tokens=sum(cached),
             completion_tokens=sum(len(one.token_ids) for one in done.values()),
             reasoning_tokens=sum(one.thinking_tokens for one in done.values()),
             branches=max(len(done), 1), finish=self.finish, seconds=now - self._arrived,
@@ -163,7 +172,8 @@ class Job:
             place = await self._turn
         except asyncio.CancelledError:
             raise self._stopped or hung_up() from None
-        service.metrics.admitted(time.perf_counter() - self._arrived)
+        self.queued_seconds = time.perf_counter() - self._arrived
+        service.metrics.admitted(self.queued_seconds)
         return place
 
     async def _settle(self, reservation: Reservation) -> None:
@@ -185,6 +195,8 @@ class Job:
         error = None if task.cancelled() else task.exception()
         if error is not None and not isinstance(error, UserError):
             LOG.error("request %s failed", self.id, exc_info=error)
+        for tell in self.on_end:
+            tell(error or self._stopped)
 
     def hear(self, branch: int, event: Event, at: float) -> None:
         self._outbox.hear(branch, event, at)

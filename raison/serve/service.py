@@ -11,13 +11,13 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
-from typing import Any, Literal, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeVar
 
 from raison import __version__
-from raison.reasoner import Reasoner
 from raison.serve.access import Access, Caller
 from raison.serve.admission import Admission, Room
 from raison.serve.asking import Reach
+from raison.serve.checkers import Checkers
 from raison.serve.conversation import chat_ids
 from raison.serve.loop import EngineLoop, State
 from raison.serve.metrics import Metrics
@@ -28,12 +28,16 @@ from raison.serve.settings import ServeSettings
 from raison.serve.trained import trained_for
 from raison.think.effort import budgets_of
 
+if TYPE_CHECKING:
+    from raison.reasoner import Reasoner
+    from raison.serve.tracing import Tracing
+
 P = ParamSpec("P")
 R = TypeVar("R")
 OVERCOMMIT = 2
 """Most tokens admitted, in caches: requests seldom use all that they may, and the engine puts one back if they do."""
 LOG = logging.getLogger("raison.serve")
-ACCESS_THREADS, TEXT_THREADS = 64, 2
+ACCESS_THREADS, TEXT_THREADS, CHECK_THREADS = 64, 2, 4
 Health = Literal["ok", "loading", "draining", "failed"]
 
 
@@ -48,8 +52,13 @@ class Underway(Protocol):
 class Service:
     """Lives on the event loop."""
 
-    def __init__(self, load: Callable[[], Reasoner], access: Access, settings: ServeSettings, model: str) -> None:
+    def __init__(
+        self, load: Callable[[], Reasoner], access: Access, settings: ServeSettings, model: str,
+        checkers: Checkers | None = None, tracing: Tracing | None = None,
+    ) -> None:  # fmt: skip
+        """`checkers`: what requests may name; the built-in ones where None. `tracing`: where spans are wanted."""
         self.access, self.settings, self.model = access, settings, model
+        self.checkers, self.tracing = checkers or Checkers(), tracing
         self.engine = EngineLoop(load)
         self.metrics = Metrics(self)
         self.created = int(time.time())
@@ -61,6 +70,8 @@ class Service:
         """Requests under way, their settling included."""
         self._books = ThreadPoolExecutor(ACCESS_THREADS, "access")
         self._texts = ThreadPoolExecutor(TEXT_THREADS, "text")
+        self.checks = ThreadPoolExecutor(CHECK_THREADS, "check")
+        """For checkers, which may take seconds."""
 
     def start(self) -> None:
         """Begin loading."""
@@ -82,8 +93,12 @@ class Service:
             await asyncio.wait(self.jobs)
         self.engine.stop()
         await self.book(self.access.close)
+        if self.tracing is not None:
+            await self.book(self.tracing.close)
         self._books.shutdown()
         self._texts.shutdown(wait=False)
+        self.checks.shutdown(wait=False, cancel_futures=True)
+        self.checkers.close()
 
     def about(self) -> dict[str, Any]:
         """The model as /v1/models tells of it."""
@@ -91,7 +106,12 @@ class Service:
         if self.engine.reasoner is None:
             return about
         provenance, context = self.reasoner.provenance, self.context
-        more = {"context": context, "efforts": budgets_of(provenance, context), "thinks": self.thinks}
+        more = {
+            "checkers": self.checkers.names,
+            "context": context,
+            "efforts": budgets_of(provenance, context),
+            "thinks": self.thinks,
+        }
         return {**about, "raison": {**more, "price": self.price, **self.trained}}
 
     @cached_property

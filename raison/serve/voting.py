@@ -10,63 +10,19 @@ is billed, cancelled branches included. Not covered: the strategies (think/).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from typing import Any
 
 from raison.engine.sequence import Event
 from raison.serve.access import Caller
 from raison.serve.asking import Order
 from raison.serve.job import Job
-from raison.serve.loop import Draw, EngineLoop, Ticket
 from raison.serve.outbox import Said
 from raison.serve.refusal import Refused
+from raison.serve.sampler import LoopSampler
 from raison.serve.service import Service
 from raison.think.drive import drive
-from raison.think.engine_sampler import branch_params
-from raison.think.parse import Context, parse_strategy
-from raison.think.strategy import Branch, Outcome, Tally
-
-
-class LoopSampler:
-    """think's Sampler over the engine's thread. One prompt's branches; sample i has the seed of sample i."""
-
-    def __init__(self, engine: EngineLoop, ticket: Ticket, order: Order) -> None:
-        self._engine, self._ticket, self._order = engine, ticket, order
-        self._heard: list[tuple[int, Event]] = []
-        self._ready = asyncio.Event()
-        self._error: BaseException | None = None
-
-    async def start(self, branches: Sequence[Branch]) -> None:
-        await self._engine.start(self._ticket, [self._draw(branch) for branch in branches])
-
-    async def cancel(self, branches: Sequence[int]) -> None:
-        self._engine.cancel(self._ticket, branches)
-
-    async def events(self) -> Sequence[tuple[int, Event]]:
-        if self._error is None:
-            await self._ready.wait()
-            self._ready.clear()
-        if self._error is not None:
-            raise self._error
-        heard, self._heard = self._heard, []
-        return heard
-
-    def hear(self, branch: int, event: Event) -> None:
-        self._heard.append((branch, event))
-        self._ready.set()
-
-    def fail(self, error: BaseException) -> None:
-        self._error = error
-        self._ready.set()
-
-    def _draw(self, branch: Branch) -> Draw:
-        (prompt,) = self._order.prompts
-        params = self._order.params
-        if not branch.prefix and branch.max_tokens is None:
-            return Draw(branch.number, prompt, params, branch.number)
-        assert self._engine.reasoner is not None
-        own = branch_params(params, branch, self._engine.reasoner.engine)
-        return Draw(branch.number, prompt + branch.prefix, own, 0)
+from raison.think.strategy import Outcome, Tally
 
 
 class VoteJob(Job):
@@ -74,11 +30,10 @@ class VoteJob(Job):
 
     def __init__(self, service: Service, caller: Caller, order: Order, prefix: str) -> None:
         super().__init__(service, caller, order, prefix)
-        assert order.strategy is not None
-        context = Context(max_tokens=order.params.max_tokens, most_samples=service.settings.max_choices)
-        self.strategy = parse_strategy(order.strategy, context)
+        assert order.plan is not None
+        self.strategy = order.plan.strategy
         self.outcome: Outcome | None = None
-        self._sampler = LoopSampler(service.engine, self._ticket, order)
+        self._sampler = LoopSampler(service, self._ticket, order)
         self._driving: asyncio.Future[Outcome] | None = None
 
     def hear(self, branch: int, event: Event, at: float) -> None:

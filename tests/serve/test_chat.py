@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from raison.serve.answer import Frame
+from raison.serve.protocol import StreamOptions
 from tests.serve.serving import CHAT, QUESTION, Served, joined
 
 
@@ -43,6 +47,32 @@ def test_streamed_is_whole_to_the_letter(served: Served) -> None:
 
 def test_usage_comes_in_a_stream_only_when_asked_for(served: Served) -> None:
     assert all("usage" not in event for event in served.events(seed=2, max_tokens=8))
+
+
+@pytest.mark.parametrize("n", [1, 3])
+@pytest.mark.parametrize("path", [CHAT, "/v1/completions"])
+def test_usage_grows_in_every_chunk_when_asked_for(path: str, n: int, served: Served) -> None:
+    fields = {"seed": 2, "max_tokens": 60, "n": n, **({} if path == CHAT else {"prompt": "1 2"})}
+    options = {"include_usage": True, "continuous_usage_stats": True}
+    *chunks, last = served.events(path, **fields, stream_options=options)
+    grown = [chunk["usage"]["completion_tokens"] for chunk in chunks]
+    assert grown == sorted(grown) and grown[-1] == last["usage"]["completion_tokens"]
+    for chunk in chunks:
+        usage = chunk["usage"]
+        assert usage["prompt_tokens"] == last["usage"]["prompt_tokens"]
+        assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"]
+    alone = served.events(path, **fields, stream_options={"continuous_usage_stats": True})
+    assert all("usage" not in chunk for chunk in alone), "without include_usage vLLM sends none either"
+
+
+def test_a_chunk_counts_what_was_drawn_up_to_it() -> None:
+    order = SimpleNamespace(model="small", prompt_tokens=7)
+    job: Any = SimpleNamespace(id="x", created=1, order=order, service=SimpleNamespace(fingerprint="f"), drawn=0)
+    frame = Frame(job, "chunk", StreamOptions(include_usage=True, continuous_usage_stats=True))
+    for drawn in (0, 3, 9):
+        job.drawn = drawn
+        usage = json.loads(frame.choice(0, '"delta":{}').removeprefix("data: "))["usage"]
+        assert usage == {"prompt_tokens": 7, "completion_tokens": drawn, "total_tokens": 7 + drawn}
 
 
 def test_the_same_seed_gives_the_same_answer_and_sample_0_is_the_only_one(served: Served) -> None:
@@ -156,6 +186,21 @@ def test_half_a_surrogate_pair_is_a_mistake(message: str, served: Served) -> Non
     body = f'{{"messages":[{message}],"stop":"\\ud800"}}'
     reply = served.client.post(CHAT, content=body, headers={"content-type": "application/json"})
     assert reply.status_code == 400, reply.text
+
+
+@pytest.mark.parametrize(
+    ("field", "status"),
+    [
+        (r'"strategy":{"\ud800":1}', 400),
+        (r'"strategy":{"vote":"best-of-n","checker":"exact","problem":{"\ud800":1}}', 400),
+        (r'"model":"\ud800"', 404),
+    ],
+)
+def test_an_error_may_repeat_half_a_surrogate_pair(field: str, status: int, served: Served) -> None:
+    body = f'{{"messages":[{{"role":"user","content":"x"}}],{field}}}'
+    reply = served.client.post(CHAT, content=body, headers={"content-type": "application/json"})
+    assert reply.status_code == status, reply.text
+    assert reply.json()["error"]["message"]
 
 
 def test_logprobs_of_thinking_and_answer(served: Served) -> None:
