@@ -98,7 +98,7 @@ def hold_out(rows: Sequence[Row], others: Sequence[Predictor]) -> Report:
     outcomes: list[Outcome] = []
     for origin in dict.fromkeys(row.origin for row in rows):
         law = fit([point for source, point in seen if source != origin])
-        predictors = (partial(training_rows.predict, law=law), *others)
+        predictors: list[Predictor] = [partial(training_rows.predict, law=law), *others]
         outcomes += validate([row for row in rows if row.origin == origin], predictors).outcomes
     return Report(tuple(outcomes))
 
