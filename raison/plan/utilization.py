@@ -46,8 +46,8 @@ ROBUST, PASSES = 2.0, 20
 FITTED_KINDS, UNFITTED = ("gpu", "tpu"), 1.6
 """Kinds of chips that figures are from, and how much wider the interval of the others is."""
 LEAST: Mapping[str, float] = {"step": 1.12, "tuned": 1.2, "adapters": 1.2, "whole run": 1.2}
-"""The narrowest factor of an interval by kind. Tuned points are of one round and mostly of one framework; the same chips
-in one MLPerf round differ by up to 1.7 between submitters."""
+"""The narrowest factor of an interval by kind. Tuned points are of one round and mostly of one framework; the same
+chips in one MLPerf round differ by up to 1.7 between submitters."""
 
 
 @dataclass(frozen=True, slots=True)
