@@ -1,0 +1,147 @@
+"""What the planner predicts for a row of published serving figures, in the row's own unit.
+
+Streams and a layout that a row leaves open are searched: as many streams as fit or as a promised speed allows, in the
+layout that is cheapest then. Not covered: training rows (training_rows.py).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from math import inf
+
+from raison.errors import UserError
+from raison.plan.asked import Asked, asked_of
+from raison.plan.calibration import choose
+from raison.plan.interval import Interval
+from raison.plan.layouts import UNIT, candidates
+from raison.plan.roofline import Constants
+from raison.plan.rows import Prediction, Row
+from raison.plan.search import Limits, best, filled_up
+from raison.plan.serving import STEP, Case, Figures, figures, prompt_rate
+from raison.plan.serving_cases import case_of, chips_told
+from raison.plan.suites import suite_of
+
+GROUPS: Mapping[str, str] = {
+    "tpot": "TPOT", "ttft": "TTFT", "user": "throughput", "output": "throughput", "total": "throughput",
+    "request": "latency", "prompt": "throughput", "requests": "throughput", "cost_output": "cost", "cost_total": "cost",
+}  # fmt: skip
+TAILS: Mapping[str, float] = {"tpot": 1.3, "ttft": 3.0, "request": 1.3}
+"""The 99th percentile over the mean: an assumption, as sources tell one of the two."""
+RANDOM = 0.85
+"""Share of the most that arrivals at random leave: a queue within its limits needs the rest."""
+MEAN_OF_LIMIT = 0.6
+"""A mean that keeps the 99th percentile within a limit."""
+FRONTIER = 16
+"""Chips of the domain in which published frontiers were found, at most."""
+
+
+def predict(row: Row) -> Prediction | None:
+    """A prediction for a serving row; None for rows of another kind. UserError where the row lacks what is needed."""
+    asked = asked_of(row)
+    if asked is None:
+        return None
+    case, notes = case_of(row, asked)
+    calibration = choose(case)
+    case, more = resolved(case, row, asked, calibration.constants)
+    value = value_of(case, asked, calibration.constants, row)
+    factor = calibration.spread(asked.spread, row.origin)
+    notes = (*notes, *more, f"constants of {calibration.name}, {calibration.points} points")
+    return Prediction(Interval.within(value, factor), GROUPS[asked.metric], notes)
+
+
+def resolved(case: Case, row: Row, asked: Asked, constants: Constants) -> tuple[Case, tuple[str, ...]]:
+    """The case with its streams: those told, those that a promised speed allows, or as many as fit; in the layout that
+    serves cheapest then, where the row tells none."""
+    if case.load.streams:
+        return case, ()
+    limits = _promised(row)
+    said = f"as many streams as keep a token within {limits.tpot * 1e3:.0f} ms"
+    said = said if limits.tpot < inf else "as many streams as fit"
+    chosen = _cheapest(case, row, constants, limits)
+    if chosen is None:
+        return filled_up(case, constants, limits), (said,)
+    return chosen, (f"{said}, in the layout that is cheapest then: {chosen.layout.words}",)
+
+
+def _promised(row: Row) -> Limits:
+    """The mean time of a token that the row promises its users."""
+    words, suite = row.workload, suite_of(row)
+    if words.user_speed:
+        return Limits(tpot=1 / words.user_speed)
+    return Limits(tpot=MEAN_OF_LIMIT * (suite.tpot_limit(words.words) if suite else inf))
+
+
+def _cheapest(case: Case, row: Row, constants: Constants, limits: Limits) -> Case | None:
+    """The case in the layout that serves cheapest; None where the row tells a layout or none can be searched."""
+    words, nvidia = row.workload, case.chip.vendor == "NVIDIA"
+    if words.tp or words.ep or words.dp or case.layout.chips >= UNIT or case.chip.kind not in ("gpu", "tpu"):
+        return None
+    told = chips_told(row)
+    layouts = list(candidates(case.shape, int(told) if told else None, min(case.chip.domain, FRONTIER)))
+    if not nvidia:  # whose engines alone ran ranks of attention, and prefill apart, in published runs
+        layouts = [layout for layout in layouts if layout.dp == 1 and layout.chips <= case.chip.domain]
+    cases = [case, replace(case, disaggregated=True)] if nvidia and not told else [case]
+    found = [choice for each in cases if (choice := best(each, layouts, constants, limits, "price"))]
+    return max(found, key=lambda choice: choice.a_chip).case if found else None
+
+
+def value_of(case: Case, asked: Asked, constants: Constants, row: Row) -> float:
+    """The figure in the row's unit."""
+    found, metric = figures(case, constants), asked.metric
+    seconds = {"tpot": found.speed.tpot, "ttft": found.speed.ttft, "request": found.speed.request(case.load.osl)}
+    if metric in seconds:
+        tail = TAILS[metric] if re.search(r"p9\d|9\dth|percentile", f"{row.metric} {row.unit}".lower()) else 1.0
+        return seconds[metric] * tail * (1.0 if re.search(r"^s|sec", row.unit.lower()) else 1e3)
+    if metric == "user":
+        return found.user
+    if metric.startswith("cost"):
+        return _cost(case, found.output / found.chips, found.prompt / found.chips, asked, row)
+    return _tokens(case, asked, constants, row, found) * _scale(case, asked, row, found.chips)
+
+
+def _tokens(case: Case, asked: Asked, constants: Constants, row: Row, found: Figures) -> float:
+    """Tokens/s (or requests/s) of the instance."""
+    if asked.metric == "prompt":
+        return _prompts(case, constants, row)
+    if row.metric.startswith("decode_"):
+        return found.speed.batch / found.speed.tpot
+    if row.workload.says(r"^decode|decode ep|generation only") and asked.metric == "output":
+        return _decoding_alone(case, constants)
+    share = RANDOM if suite_of(row) and row.workload.says(r"\bserver\b", "interactive") else 1.0
+    rates = {"output": found.output, "total": found.output + found.prompt, "requests": found.output / case.load.osl}
+    return share * rates[asked.metric]
+
+
+def _prompts(case: Case, constants: Constants, row: Row) -> float:
+    """Prompt tokens/s: one prompt at a time for a single stream, else steps as large as engines make them."""
+    single = case.load.streams == 1 and case.layout.dp == 1
+    return prompt_rate(case, constants, row.workload.tokens_per_chip or (0.0 if single else STEP))
+
+
+def _decoding_alone(case: Case, constants: Constants) -> float:
+    """Tokens/s of chips that decode only, their prompts computed elsewhere."""
+    case = replace(case, load=replace(case.load, known=1.0))
+    speed = figures(case, constants).speed
+    return speed.batch / speed.tpot
+
+
+def _scale(case: Case, asked: Asked, row: Row, chips: float) -> float:
+    """From an instance to what the row tells of: a chip, a node of eight, or all of the row's chips."""
+    if asked.per == "chip":
+        return 1 / chips
+    if asked.per == "node":
+        return 8 / chips
+    one = case.chip.kind in ("cpu", "apple", "this") or case.engine == "llama.cpp"
+    whole = chips if one else chips_told(row) or chips
+    return max(1.0, whole / chips) if not case.disaggregated else whole / chips
+
+
+def _cost(case: Case, output: float, prompt: float, asked: Asked, row: Row) -> float:
+    """USD for a million tokens, at the price that the row tells, or what its owner pays for the chip."""
+    price = row.workload.usd_per_hour or (case.chip.price("hyperscaler") if row.id.startswith("ix") else None)
+    price = price or case.chip.usd_per_hour
+    if price is None:
+        raise UserError(f"{row.id}: no price of {case.chip.name} is known; set usd_per_hour in a chips.csv of your own")
+    return price / 3.6e-3 / (output + (prompt if asked.metric == "cost_total" else 0.0))
