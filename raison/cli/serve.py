@@ -5,9 +5,11 @@ Not covered: what is served (serve/); keys and usage (cli/keys.py, cli/usage.py)
 
 from __future__ import annotations
 
+import os
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -17,6 +19,9 @@ from raison.errors import UserError
 from raison.hardware import available_cores
 from raison.model import cost
 from raison.reasoner import SHIPPED, Reasoner, load
+
+if TYPE_CHECKING:
+    from raison.serve.tracing import Tracing
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 SMALL_PARAMETERS = 50e6
@@ -41,6 +46,7 @@ def _serve(arguments: Namespace, console: Console) -> int:
     from raison.serve.settings import ServeSettings
     from raison.serve.store import home
 
+    tracing = tracing_of(arguments.otel)
     access = open_access(home(), arguments.database, early_access=arguments.early_access, prices=arguments.prices)
     settings = ServeSettings(
         queued_requests=arguments.queue, deadline_seconds=arguments.deadline, drain_seconds=arguments.drain,
@@ -56,6 +62,7 @@ def _serve(arguments: Namespace, console: Console) -> int:
     log_as_json(arguments.log)
     name = arguments.name or model_name(arguments.model)
     service = Service(loader(arguments, console), access, settings, name)
+    service.tracing = tracing
     host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
     url = f"http://{host}:{where.getsockname()[1]}"
     console.print(f"  serving {visible(name)} on {url}/v1; a page to try it: {url}/", markup=False)
@@ -63,6 +70,22 @@ def _serve(arguments: Namespace, console: Console) -> int:
         console.print("  no keys: this machine only (raison keys create --name N makes one)", markup=False)
     run(create_app(service), service, where)
     return 0
+
+
+def tracing_of(url: str | None) -> Tracing | None:
+    """Spans by --otel, or by OpenTelemetry's own variables where they name a place; nothing is imported for none."""
+    exporter = os.environ.get("OTEL_TRACES_EXPORTER", "")
+    named = url or exporter or any(os.environ.get(f"OTEL_EXPORTER_OTLP{part}_ENDPOINT") for part in ("", "_TRACES"))
+    disabled = os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true"
+    if not named or disabled or (exporter == "none" and not url):
+        return None
+    try:
+        from raison.serve.tracing import open_tracing
+    except ModuleNotFoundError as error:
+        if not str(error.name).startswith("opentelemetry"):
+            raise
+        raise UserError("sending spans needs the package opentelemetry: pip install 'raison[otel]'") from None
+    return open_tracing(url, os.environ)
 
 
 def shown_runs(folder: Path | None, keyless: bool) -> Path | None:

@@ -40,6 +40,10 @@ def serve_command(commands: Commands) -> None:
         "--runs", type=Path, metavar="FOLDER",
         help="training runs that the page shows (default: ./runs, or none as soon as there are keys)",
     )  # fmt: skip
+    serve.add_argument(
+        "--otel", metavar="URL",
+        help="an OpenTelemetry collector to send spans to, such as http://localhost:4318 (default: OTEL_*, or none)",
+    )  # fmt: skip
     serve.add_argument("--log", choices=["debug", "info", "warning", "error"], default="info", help="(default: info)")
     threads(serve)
 

@@ -17,7 +17,7 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import asdict, replace
 
 from raison.engine.sequence import Event, sample_seed
@@ -52,6 +52,10 @@ class Job:
         self.service, self.caller, self.order = service, caller, order
         self.id = f"{prefix}-{uuid.uuid4().hex}"
         self.created, self._arrived = int(time.time()), time.perf_counter()
+        self.queued_seconds: float | None = None
+        """From its arrival to its turn; None before that."""
+        self.on_end: list[Callable[[BaseException | None], None]] = []
+        """Told once, when it is settled, of what cut it off or stood in its way."""
         loop = asyncio.get_running_loop()
         self._running: asyncio.Future[None] = loop.create_future()
         self._ended: asyncio.Future[None] = loop.create_future()
@@ -163,7 +167,8 @@ class Job:
             place = await self._turn
         except asyncio.CancelledError:
             raise self._stopped or hung_up() from None
-        service.metrics.admitted(time.perf_counter() - self._arrived)
+        self.queued_seconds = time.perf_counter() - self._arrived
+        service.metrics.admitted(self.queued_seconds)
         return place
 
     async def _settle(self, reservation: Reservation) -> None:
@@ -185,6 +190,8 @@ class Job:
         error = None if task.cancelled() else task.exception()
         if error is not None and not isinstance(error, UserError):
             LOG.error("request %s failed", self.id, exc_info=error)
+        for tell in self.on_end:
+            tell(error or self._stopped)
 
     def hear(self, branch: int, event: Event, at: float) -> None:
         self._outbox.hear(branch, event, at)

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
-from typing import Any, Literal, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeVar
 
 from raison import __version__
 from raison.reasoner import Reasoner
@@ -27,6 +27,9 @@ from raison.serve.refusal import Refused
 from raison.serve.settings import ServeSettings
 from raison.serve.trained import trained_for
 from raison.think.effort import budgets_of
+
+if TYPE_CHECKING:
+    from raison.serve.tracing import Tracing
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -55,6 +58,8 @@ class Service:
         self.created = int(time.time())
         self.fingerprint = f"raison-{__version__}"
         self.draining = False
+        self.tracing: Tracing | None = None
+        """Where spans are wanted."""
         self.on_change: list[Callable[[State], None]] = []
         self.admission = Admission(Room(1, 1), settings.queued_requests, settings.queued_tokens)
         self.jobs: dict[asyncio.Task[None], Underway] = {}
@@ -82,6 +87,8 @@ class Service:
             await asyncio.wait(self.jobs)
         self.engine.stop()
         await self.book(self.access.close)
+        if self.tracing is not None:
+            await self.book(self.tracing.close)
         self._books.shutdown()
         self._texts.shutdown(wait=False)
 

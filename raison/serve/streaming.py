@@ -98,6 +98,8 @@ class View(Protocol):
 
 async def answered(request: Request, job: Job, view: View, stream: bool) -> Response:
     """Begin the job and answer; a client that hangs up cancels it. Raises what stands in the way of the first byte."""
+    if (tracing := job.service.tracing) is not None:
+        tracing.follow(job, request.headers, stream)
     if not await unless_gone(request.receive, _begun(job), job.cancel):
         return Response(status_code=GONE)
     if stream:
