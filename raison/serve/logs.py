@@ -31,10 +31,10 @@ class JsonFormatter(logging.Formatter):
 
 
 def log_as_json(level: str) -> None:
-    """Send the server's logs, and uvicorn's, to stderr."""
+    """Send the server's logs, those of uvicorn and of the sender of spans to stderr."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
-    for name in ("raison.serve", "uvicorn"):
+    for name in ("raison.serve", "uvicorn", "opentelemetry"):
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [handler], False
         logger.setLevel(level.upper())
