@@ -78,10 +78,12 @@ def whole(job: Job, kind: str, choices: list[dict[str, Any]], used: Used) -> dic
 
 
 class Frame:
-    """The chunks of one stream."""
+    """The chunks of one stream, with the usage that its options ask for: at the end, and in every chunk so far."""
 
-    def __init__(self, job: Job, kind: str) -> None:
+    def __init__(self, job: Job, kind: str, options: StreamOptions | None) -> None:
         self._job = job
+        self._usage = options is not None and bool(options.include_usage)
+        self._always = self._usage and options is not None and bool(options.continuous_usage_stats)
         self._head = (
             f'data: {{"id":"{job.id}","object":"{kind}","created":{job.created},"model":{quote(job.order.model)},'
             f'"system_fingerprint":"{job.service.fingerprint}","choices":['
@@ -90,16 +92,22 @@ class Frame:
     def choice(self, index: int, body: str, finish: str | None = None, logprobs: str = "null") -> str:
         """One choice's chunk; `body` is a field with its JSON value, such as "delta":{...}."""
         end = "null" if finish is None else f'"{finish}"'
-        return f'{self._head}{{"index":{index},{body},"logprobs":{logprobs},"finish_reason":{end}}}]}}\n\n'
+        usage = self._so_far() if self._always else ""
+        return f'{self._head}{{"index":{index},{body},"logprobs":{logprobs},"finish_reason":{end}}}]{usage}}}\n\n'
+
+    def _so_far(self) -> str:
+        """What was drawn up to this chunk for the whole request, as vLLM tells it; the books have no say in it yet."""
+        read, drawn = self._job.order.prompt_tokens, self._job.drawn
+        return f',"usage":{{"prompt_tokens":{read},"completion_tokens":{drawn},"total_tokens":{read + drawn}}}'
 
     def last(self, used: Used) -> str:
         """The chunk without choices that carries the usage."""
         return f'{self._head}],"usage":{json.dumps(usage(self._job, used))}}}\n\n'
 
-    async def ending(self, ends: str, options: StreamOptions | None) -> bytes:
+    async def ending(self, ends: str) -> bytes:
         """How branches ended, the usage if it is asked for, and [DONE]; waits for the books."""
         used = await self._job.settled()
-        usage = self.last(used) if options is not None and options.include_usage else ""
+        usage = self.last(used) if self._usage else ""
         return (ends + usage).encode() + DONE
 
     def other(self, value: Mapping[str, Any]) -> str:

@@ -50,9 +50,13 @@ class Order:
         return self.n * len(self.prompts) if self.strategy is None else most_branches(self.strategy)
 
     @property
+    def prompt_tokens(self) -> int:
+        return sum(map(len, self.prompts))
+
+    @property
     def most_tokens(self) -> int:
         """Prompts, and the most that may be generated."""
-        return sum(map(len, self.prompts)) + self.branches * self.params.max_tokens
+        return self.prompt_tokens + self.branches * self.params.max_tokens
 
 
 class Reach(NamedTuple):

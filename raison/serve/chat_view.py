@@ -29,7 +29,7 @@ class ChatView:
 
     def __init__(self, job: Job, body: ChatRequest, tools: bool) -> None:
         self.job, self.body = job, body
-        self._frame = Frame(job, CHUNK)
+        self._frame = Frame(job, CHUNK, body.stream_options)
         self._names = NAMES[job.service.settings.reasoning_field] if body.include_reasoning is not False else ()
         self._tools = [ToolText() for _ in range(job.order.n)] if tools else []
         self._tokens: dict[int, list[Event]] = {}
@@ -46,10 +46,7 @@ class ChatView:
             chunk = ends + "".join(map(self._chunks, said))
             ends = "".join(map(self._end, said))
             yield chunk.encode() or KEEP_ALIVE
-        yield await self._last(ends)
-
-    async def _last(self, ends: str) -> bytes:
-        return await self._frame.ending(ends, self.body.stream_options)
+        yield await self._frame.ending(ends)
 
     def _choices(self) -> list[dict[str, Any]]:
         return [self._choice(i, one, self._tokens.get(i, [])) for i, one in in_order(self.job.completions)]
@@ -122,11 +119,11 @@ class VoteView(ChatView):
             yield "".join(map(self._frame.other, told)).encode() or KEEP_ALIVE
         chosen = self._chosen()
         if chosen is None:
-            yield await self._last(self._frame.choice(0, '"delta":{}', "length"))
+            yield await self._frame.ending(self._frame.choice(0, '"delta":{}', "length"))
             return
         said = Said(0, chosen.thinking, chosen.answer, finished=chosen)
         yield self._chunks(said).encode()
-        yield await self._last(self._end(said))
+        yield await self._frame.ending(self._end(said))
 
     def _choices(self) -> list[dict[str, Any]]:
         """The tally is told beside the answer."""

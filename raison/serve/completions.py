@@ -86,7 +86,7 @@ class TextView:
 
     def __init__(self, job: Job, body: CompletionRequest) -> None:
         self.job, self.body = job, body
-        self._frame = Frame(job, KIND)
+        self._frame = Frame(job, KIND, body.stream_options)
         self._tokenizer = job.service.reasoner.tokenizer
         self._thought: set[int] = set()
         """Branches that have said thoughts, and not yet their end."""
@@ -108,7 +108,7 @@ class TextView:
                 self._frame.choice(one.branch, '"text":""', one.finished.finish_reason) for one in said if one.finished
             )
             yield chunk.encode() or KEEP_ALIVE
-        yield await self._frame.ending(ends, self.body.stream_options)
+        yield await self._frame.ending(ends)
 
     def _text(self, branch: int, text: str, tokens: list[Event] | None = None) -> str:
         if not text and not tokens:

@@ -106,6 +106,11 @@ class Job:
         return self._outbox.completions
 
     @property
+    def drawn(self) -> int:
+        """Tokens heard of so far, of all branches."""
+        return self._outbox.drawn
+
+    @property
     def finish(self) -> str:
         """The request's end as the books keep it: the worst of its branches."""
         ends = {one.finish_reason for one in self.completions.values()}
@@ -122,7 +127,7 @@ class Job:
         now, first = time.perf_counter(), self._outbox.first_at
         return Used(
             request=self.id, key=self.caller.key, model=self.order.model, endpoint=self.order.endpoint,
-            prompt_tokens=sum(map(len, self.order.prompts)), cached_tokens=sum(cached),
+            prompt_tokens=self.order.prompt_tokens, cached_tokens=sum(cached),
             completion_tokens=sum(len(one.token_ids) for one in done.values()),
             reasoning_tokens=sum(one.thinking_tokens for one in done.values()),
             branches=max(len(done), 1), finish=self.finish, seconds=now - self._arrived,

@@ -34,6 +34,8 @@ class Outbox:
 
     def __init__(self, tokens: bool, finished: Callable[[], None]) -> None:
         self.closed = False
+        self.drawn = 0
+        """Tokens that were told."""
         self.completions: dict[int, Completion] = {}
         self.first_at: float | None = None
         self.error: BaseException | None = None
@@ -50,8 +52,10 @@ class Outbox:
                 said.thinking += event.text
             else:
                 said.answer += event.text
-        if self.first_at is None and event.token_id is not None:
-            self.first_at = at
+        if event.token_id is not None:
+            self.drawn += 1
+            if self.first_at is None:
+                self.first_at = at
         if self._tokens:
             said.tokens.append(event)
         if event.finished is not None:

@@ -45,6 +45,23 @@ def test_usage_comes_in_a_stream_only_when_asked_for(served: Served) -> None:
     assert all("usage" not in event for event in served.events(seed=2, max_tokens=8))
 
 
+@pytest.mark.parametrize("n", [1, 3])
+@pytest.mark.parametrize("path", [CHAT, "/v1/completions"])
+def test_usage_grows_in_every_chunk_when_asked_for(path: str, n: int, served: Served) -> None:
+    fields = {"seed": 2, "max_tokens": 60, "n": n, **({} if path == CHAT else {"prompt": "1 2"})}
+    options = {"include_usage": True, "continuous_usage_stats": True}
+    *chunks, last = served.events(path, **fields, stream_options=options)
+    grown = [chunk["usage"]["completion_tokens"] for chunk in chunks]
+    assert grown == sorted(grown) and grown[-1] == last["usage"]["completion_tokens"]
+    assert grown[0] < grown[-1]
+    for chunk in chunks:
+        usage = chunk["usage"]
+        assert usage["prompt_tokens"] == last["usage"]["prompt_tokens"]
+        assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"]
+    alone = served.events(path, **fields, stream_options={"continuous_usage_stats": True})
+    assert all("usage" not in chunk for chunk in alone), "without include_usage vLLM sends none either"
+
+
 def test_the_same_seed_gives_the_same_answer_and_sample_0_is_the_only_one(served: Served) -> None:
     alone, again = (served.ask(seed=3, max_tokens=30)["choices"] for _ in range(2))
     many = served.ask(seed=3, max_tokens=30, n=4)["choices"]
