@@ -21,11 +21,10 @@ from raison.serve.mistake import Mistake
 from raison.serve.protocol import ChatRequest, ResponseFormat, Sampling
 from raison.serve.settings import ServeSettings
 from raison.think.effort import budget_of
-from raison.think.parse import Wish
+from raison.think.strategy import Bound, Strategy
 
 ANSWER_SHARE, LEAST_ANSWER, MOST_ANSWER = 4, 64, 1024
 """Kept for the answer: a quarter of the limit, within these bounds, and never more than half."""
-DEFAULT_SAMPLES = Wish().max_samples
 ANY_OBJECT = {"type": "object"}
 
 
@@ -42,12 +41,14 @@ class Order:
     """Samples of each prompt."""
     tokens: bool = False
     """Whether every token's event is wanted, not only the text."""
-    strategy: Mapping[str, Any] | None = None
+    strategy: Strategy | None = None
+    vote: str = ""
+    """The strategy's name."""
 
     @property
     def branches(self) -> int:
         """At most so many at once."""
-        return self.n * len(self.prompts) if self.strategy is None else most_branches(self.strategy)
+        return self._bound.branches
 
     @property
     def prompt_tokens(self) -> int:
@@ -56,7 +57,14 @@ class Order:
     @property
     def most_tokens(self) -> int:
         """Prompts, and the most that may be generated."""
-        return self.prompt_tokens + self.branches * self.params.max_tokens
+        return self.prompt_tokens + self._bound.tokens
+
+    @property
+    def _bound(self) -> Bound:
+        if self.strategy is not None:
+            return self.strategy.bound(self.params.max_tokens)
+        branches = self.n * len(self.prompts)
+        return Bound(branches, branches * self.params.max_tokens)
 
 
 class Reach(NamedTuple):
@@ -64,12 +72,6 @@ class Reach(NamedTuple):
 
     context: int
     vocabulary: int
-
-
-def most_branches(strategy: Mapping[str, Any]) -> int:
-    """Samples that a strategy may have under way at once, as far as its fields tell (think/parse.py reads them)."""
-    named = [strategy.get(name) for name in ("max_samples", "paths")]
-    return max((value for value in named if isinstance(value, int) and value > 0), default=DEFAULT_SAMPLES)
 
 
 def room(prompt: int, context: int) -> int:

@@ -19,6 +19,7 @@ from raison.serve.service import Service
 from raison.serve.streaming import answered
 from raison.serve.tools import offered, required
 from raison.serve.voting import VoteJob
+from raison.think.parse import Context, parse_strategy
 
 router = APIRouter()
 ENDPOINT = "/v1/chat/completions"
@@ -54,4 +55,8 @@ def order_of(body: ChatRequest, service: Service, endpoint: str = ENDPOINT) -> O
         thinks=bool(tokenizer.ends_thinking_open(ids)), least=body.min_thinking_tokens or 0, top=body.top_logprobs,
         grammar=required(body, tokenizer, settings) or grammar_of(body.response_format, settings),
     )  # fmt: skip
-    return Order(endpoint, service.model, (tuple(ids),), params, n, bool(body.logprobs), body.strategy)
+    strategy = None
+    if body.strategy is not None:
+        strategy = parse_strategy(body.strategy, Context(params.max_tokens, settings.max_choices))
+    vote = str((body.strategy or {}).get("vote", "auto"))
+    return Order(endpoint, service.model, (tuple(ids),), params, n, bool(body.logprobs), strategy, vote)

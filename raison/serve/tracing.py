@@ -95,7 +95,7 @@ def request_values(job: Job, stream: bool) -> Values:
     if params.thinking_budget is not None:
         values["raison.request.thinking_budget"] = params.thinking_budget
     if order.strategy is not None:
-        values["raison.request.vote"] = str(order.strategy.get("vote", "auto"))
+        values["raison.request.vote"] = order.vote
     return values
 
 

@@ -23,7 +23,6 @@ from raison.serve.refusal import Refused
 from raison.serve.service import Service
 from raison.think.drive import drive
 from raison.think.engine_sampler import branch_params
-from raison.think.parse import Context, parse_strategy
 from raison.think.strategy import Branch, Outcome, Tally
 
 
@@ -75,8 +74,7 @@ class VoteJob(Job):
     def __init__(self, service: Service, caller: Caller, order: Order, prefix: str) -> None:
         super().__init__(service, caller, order, prefix)
         assert order.strategy is not None
-        context = Context(max_tokens=order.params.max_tokens, most_samples=service.settings.max_choices)
-        self.strategy = parse_strategy(order.strategy, context)
+        self.strategy = order.strategy
         self.outcome: Outcome | None = None
         self._sampler = LoopSampler(service.engine, self._ticket, order)
         self._driving: asyncio.Future[Outcome] | None = None

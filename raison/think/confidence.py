@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from raison.engine.sequence import Event
 from raison.think.ballot import Ballot
 from raison.think.equivalence import Equivalence, form
-from raison.think.strategy import NOTHING, Branch, Orders, Outcome, Tally
+from raison.think.strategy import NOTHING, Bound, Branch, Orders, Outcome, Tally
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +118,9 @@ class DeepConf:
 
     def tally(self) -> Tally:
         return self._ballot.tally(self._why)
+
+    def bound(self, sample_tokens: int) -> Bound:
+        return Bound(min(self._settings.warmup, self._most), self._most * sample_tokens)
 
     def _ended(self, branch: int) -> Orders:
         if self._bar is None:

@@ -18,7 +18,7 @@ from raison.errors import UserError
 from raison.records import Completion
 from raison.think.ballot import CANCELLED, Ballot
 from raison.think.equivalence import Equivalence
-from raison.think.strategy import NOTHING, Branch, Orders, Outcome, Tally
+from raison.think.strategy import NOTHING, Bound, Branch, Orders, Outcome, Tally
 
 Score: TypeAlias = Callable[[Completion], float]
 """How good a finished sample is, 0 or more."""
@@ -68,6 +68,9 @@ class Judged:
 
     def tally(self) -> Tally:
         return self._ballot.tally(self._why)
+
+    def bound(self, sample_tokens: int) -> Bound:
+        return Bound(min(self._width, self._most), self._most * sample_tokens)
 
     def _start(self) -> Orders:
         """Keep `width` under way."""

@@ -21,7 +21,7 @@ from raison.engine.sequence import Event
 from raison.records import Completion
 from raison.think.ballot import CANCELLED, Ballot, likelihood
 from raison.think.equivalence import Equivalence
-from raison.think.strategy import NOTHING, Branch, BranchReport, Orders, Outcome, Tally, report
+from raison.think.strategy import NOTHING, Bound, Branch, BranchReport, Orders, Outcome, Tally, report
 
 StepScore: TypeAlias = Callable[[Completion], float]
 """How promising a path is, finished or not: 0 or more."""
@@ -97,6 +97,12 @@ class Search:
     def tally(self) -> Tally:
         return self._ballot.tally(self._why)
 
+    def bound(self, sample_tokens: int) -> Bound:
+        """Paths that grow are of one length, so that their number bounds every step."""
+        s = self._shape
+        paths = max(s.paths, s.trees * self._kept * s.fan)
+        return Bound(paths, paths * min(sample_tokens, s.most_steps * s.step_tokens))
+
     def _take(self, branch: int, step: _Step, said: Completion) -> None:
         """A path goes on where its step used all its tokens and it has some left; else it has ended."""
         cut = said.finish_reason == "length" and len(said.token_ids) == step.tokens
@@ -118,10 +124,14 @@ class Search:
             return NOTHING
         return self._grow([(path.tree, path) for path in kept for _ in range(self._shape.fan)])
 
+    @property
+    def _kept(self) -> int:
+        """Of each tree, after a step."""
+        return max(1, self._shape.paths // self._shape.fan // self._shape.trees)
+
     def _best(self, tree: int) -> Sequence[_Path]:
-        keep = max(1, self._shape.paths // self._shape.fan // self._shape.trees)
         mine = [path for path in self._open if path.tree == tree]
-        return sorted(mine, key=lambda path: -path.score)[:keep]
+        return sorted(mine, key=lambda path: -path.score)[: self._kept]
 
     def _grow(self, steps: Sequence[tuple[int, _Path | None]]) -> Orders:
         branches = []

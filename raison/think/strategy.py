@@ -87,6 +87,16 @@ class Outcome:
         return sum(branch.tokens for branch in self.branches)
 
 
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """What a strategy takes at most, whatever it hears; a server holds so much before it begins."""
+
+    branches: int
+    """Under way at once."""
+    tokens: int
+    """Sampled in all, cancelled branches included."""
+
+
 class Strategy(Protocol):
     """`outcome` is None until it is over; then everything that still runs is to be cancelled, and its end still heard,
     so that every token is counted.
@@ -100,6 +110,10 @@ class Strategy(Protocol):
     def outcome(self) -> Outcome | None: ...
 
     def tally(self) -> Tally: ...
+
+    def bound(self, sample_tokens: int) -> Bound:
+        """Where one sample, with all its steps, has at most so many tokens."""
+        ...
 
 
 class Sampler(Protocol):

@@ -10,7 +10,7 @@ from raison.engine.sequence import Event
 from raison.think.ballot import Ballot
 from raison.think.equivalence import Equivalence
 from raison.think.stopping import Rule, Standing
-from raison.think.strategy import NOTHING, Branch, Orders, Outcome, Tally
+from raison.think.strategy import NOTHING, Bound, Branch, Orders, Outcome, Tally
 
 
 class Vote:
@@ -40,6 +40,9 @@ class Vote:
 
     def tally(self) -> Tally:
         return self._ballot.tally(self._why)
+
+    def bound(self, sample_tokens: int) -> Bound:
+        return Bound(self._most, self._most * sample_tokens)
 
     def _follow(self) -> Orders:
         heard = len(self._ballot.ended)

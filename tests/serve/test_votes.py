@@ -13,6 +13,7 @@ from raison.serve.asking import thinking_limit
 from raison.text.chat import prompt_ids
 from raison.think.drive import drive
 from raison.think.engine_sampler import EngineSampler
+from raison.think.parse import VOTES as ALL_VOTES
 from raison.think.parse import Context, parse_strategy
 from tests.engine.small import TOKENIZER
 from tests.serve.serving import QUESTION, Served, joined, serving, small_reasoner
@@ -40,6 +41,20 @@ def test_a_vote_over_http_is_the_vote_on_a_bare_engine(strategy: dict[str, objec
     assert usage["completion_tokens"] == sum(branch["tokens"] for branch in usage["raison"]["branches"])
     if strategy["vote"] == "self-consistency":  # others may end between different events
         assert usage["completion_tokens"] == want.tokens
+
+
+@pytest.mark.parametrize("name", [name for name, way in ALL_VOTES.items() if not way.judged])
+def test_what_is_held_for_a_vote_covers_all_that_it_draws(
+    name: str, served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[int] = []
+    access = served.service.access
+    reserve = access.reserve
+    monkeypatch.setattr(access, "reserve", lambda caller, tokens: held.append(tokens) or reserve(caller, tokens))
+    usage = served.ask(seed=11, max_tokens=40, ignore_eos=True, strategy={"vote": name})["usage"]
+    assert usage["total_tokens"] <= held[0]
+    if name in ("self-consistency", "beam", "dvts"):
+        assert usage["total_tokens"] == held[0], "these draw all they may where nothing ends by itself"
 
 
 def test_a_watcher_sees_branches_and_the_tally_and_then_the_answer(served: Served) -> None:
