@@ -40,13 +40,14 @@ def command(arguments: Namespace) -> int:
 
 def _serve(arguments: Namespace, console: Console) -> int:
     from raison.serve.access import open_access
+    from raison.serve.checkers import Checkers
     from raison.serve.logs import log_as_json
     from raison.serve.server import create_app, listen, run
     from raison.serve.service import Service
     from raison.serve.settings import ServeSettings
     from raison.serve.store import home
 
-    tracing = tracing_of(arguments.otel)
+    tracing, checkers = tracing_of(arguments.otel), Checkers(arguments.checker)
     access = open_access(home(), arguments.database, early_access=arguments.early_access, prices=arguments.prices)
     settings = ServeSettings(
         queued_requests=arguments.queue, deadline_seconds=arguments.deadline, drain_seconds=arguments.drain,
@@ -61,8 +62,7 @@ def _serve(arguments: Namespace, console: Console) -> int:
     where = listen(arguments.host, arguments.port)
     log_as_json(arguments.log)
     name = arguments.name or model_name(arguments.model)
-    service = Service(loader(arguments, console), access, settings, name)
-    service.tracing = tracing
+    service = Service(loader(arguments, console), access, settings, name, checkers, tracing)
     host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
     url = f"http://{host}:{where.getsockname()[1]}"
     console.print(f"  serving {visible(name)} on {url}/v1; a page to try it: {url}/", markup=False)

@@ -41,6 +41,10 @@ def serve_command(commands: Commands) -> None:
         help="training runs that the page shows (default: ./runs, or none as soon as there are keys)",
     )  # fmt: skip
     serve.add_argument(
+        "--checker", action="append", default=[], metavar="FILE.py:NAME",
+        help="a checker of yours that requests may name for best-of-n; it runs in the sandbox (may be repeated)",
+    )  # fmt: skip
+    serve.add_argument(
         "--otel", metavar="URL",
         help="an OpenTelemetry collector to send spans to, such as http://localhost:4318 (default: OTEL_*, or none)",
     )  # fmt: skip

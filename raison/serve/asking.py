@@ -17,11 +17,12 @@ from typing import Any, NamedTuple
 from raison.engine.grammar import Grammar
 from raison.engine.sequence import SEED_LIMIT, SamplingParams
 from raison.reasoner import MARKS
+from raison.serve.judging import Plan
 from raison.serve.mistake import Mistake
 from raison.serve.protocol import ChatRequest, ResponseFormat, Sampling
 from raison.serve.settings import ServeSettings
 from raison.think.effort import budget_of
-from raison.think.strategy import Bound, Strategy
+from raison.think.strategy import Bound
 
 ANSWER_SHARE, LEAST_ANSWER, MOST_ANSWER = 4, 64, 1024
 """Kept for the answer: a quarter of the limit, within these bounds, and never more than half."""
@@ -41,9 +42,8 @@ class Order:
     """Samples of each prompt."""
     tokens: bool = False
     """Whether every token's event is wanted, not only the text."""
-    strategy: Strategy | None = None
-    vote: str = ""
-    """The strategy's name."""
+    plan: Plan | None = None
+    """How more than one sample is spent on one answer."""
 
     @property
     def branches(self) -> int:
@@ -61,8 +61,8 @@ class Order:
 
     @property
     def _bound(self) -> Bound:
-        if self.strategy is not None:
-            return self.strategy.bound(self.params.max_tokens)
+        if self.plan is not None:
+            return self.plan.strategy.bound(self.params.max_tokens)
         branches = self.n * len(self.prompts)
         return Bound(branches, branches * self.params.max_tokens)
 

@@ -10,8 +10,9 @@ from fastapi import APIRouter, Request, Response
 from raison.serve.access import Caller
 from raison.serve.asking import Order, asked_budget, choices, grammar_of, sampling
 from raison.serve.chat_view import ChatView, VoteView
-from raison.serve.conversation import chat_ids
+from raison.serve.conversation import chat_ids, last_question
 from raison.serve.job import Job
+from raison.serve.judging import plan
 from raison.serve.mistake import Mistake
 from raison.serve.protocol import ChatRequest
 from raison.serve.refused import REFUSALS
@@ -19,7 +20,6 @@ from raison.serve.service import Service
 from raison.serve.streaming import answered
 from raison.serve.tools import offered, required
 from raison.serve.voting import VoteJob
-from raison.think.parse import Context, parse_strategy
 
 router = APIRouter()
 ENDPOINT = "/v1/chat/completions"
@@ -32,7 +32,7 @@ async def chat_completions(body: ChatRequest, request: Request) -> Response:
     caller: Caller = request.state.caller
     service.check(caller, body.model)
     order = await service.read(order_of, body, service)
-    if order.strategy is None:
+    if order.plan is None:
         job = Job(service, caller, order, "chatcmpl")
         return await answered(request, job, ChatView(job, body, bool(body.tools)), bool(body.stream))
     vote = VoteJob(service, caller, order, "chatcmpl")
@@ -55,8 +55,8 @@ def order_of(body: ChatRequest, service: Service, endpoint: str = ENDPOINT) -> O
         thinks=bool(tokenizer.ends_thinking_open(ids)), least=body.min_thinking_tokens or 0, top=body.top_logprobs,
         grammar=required(body, tokenizer, settings) or grammar_of(body.response_format, settings),
     )  # fmt: skip
-    strategy = None
+    found = None
     if body.strategy is not None:
-        strategy = parse_strategy(body.strategy, Context(params.max_tokens, settings.max_choices))
-    vote = str((body.strategy or {}).get("vote", "auto"))
-    return Order(endpoint, service.model, (tuple(ids),), params, n, bool(body.logprobs), strategy, vote)
+        most = settings.max_choices
+        found = plan(body.strategy, last_question(body.messages), params.max_tokens, most, service.checkers)
+    return Order(endpoint, service.model, (tuple(ids),), params, n, bool(body.logprobs), found)

@@ -57,6 +57,11 @@ def text_of(message: Message) -> str:
     return characters("".join(part.text or "" for part in message.content), "messages")
 
 
+def last_question(messages: Sequence[Message]) -> str:
+    """What the user said last; empty where no user spoke."""
+    return next((text_of(message) for message in reversed(messages) if message.role == "user"), "")
+
+
 def characters(text: str, param: str) -> str:
     """The same text. Raises Mistake where JSON's escapes made halves of surrogate pairs, which are no characters."""
     try:

@@ -18,6 +18,7 @@ from raison.reasoner import Reasoner
 from raison.serve.access import Access, Caller
 from raison.serve.admission import Admission, Room
 from raison.serve.asking import Reach
+from raison.serve.checkers import Checkers
 from raison.serve.conversation import chat_ids
 from raison.serve.loop import EngineLoop, State
 from raison.serve.metrics import Metrics
@@ -36,7 +37,7 @@ R = TypeVar("R")
 OVERCOMMIT = 2
 """Most tokens admitted, in caches: requests seldom use all that they may, and the engine puts one back if they do."""
 LOG = logging.getLogger("raison.serve")
-ACCESS_THREADS, TEXT_THREADS = 64, 2
+ACCESS_THREADS, TEXT_THREADS, CHECK_THREADS = 64, 2, 4
 Health = Literal["ok", "loading", "draining", "failed"]
 
 
@@ -51,21 +52,26 @@ class Underway(Protocol):
 class Service:
     """Lives on the event loop."""
 
-    def __init__(self, load: Callable[[], Reasoner], access: Access, settings: ServeSettings, model: str) -> None:
+    def __init__(
+        self, load: Callable[[], Reasoner], access: Access, settings: ServeSettings, model: str,
+        checkers: Checkers | None = None, tracing: Tracing | None = None,
+    ) -> None:  # fmt: skip
+        """`checkers`: what requests may name; the built-in ones where None. `tracing`: where spans are wanted."""
         self.access, self.settings, self.model = access, settings, model
+        self.checkers, self.tracing = checkers or Checkers(), tracing
         self.engine = EngineLoop(load)
         self.metrics = Metrics(self)
         self.created = int(time.time())
         self.fingerprint = f"raison-{__version__}"
         self.draining = False
-        self.tracing: Tracing | None = None
-        """Where spans are wanted."""
         self.on_change: list[Callable[[State], None]] = []
         self.admission = Admission(Room(1, 1), settings.queued_requests, settings.queued_tokens)
         self.jobs: dict[asyncio.Task[None], Underway] = {}
         """Requests under way, their settling included."""
         self._books = ThreadPoolExecutor(ACCESS_THREADS, "access")
         self._texts = ThreadPoolExecutor(TEXT_THREADS, "text")
+        self.checks = ThreadPoolExecutor(CHECK_THREADS, "check")
+        """For checkers, which may take seconds."""
 
     def start(self) -> None:
         """Begin loading."""
@@ -91,6 +97,8 @@ class Service:
             await self.book(self.tracing.close)
         self._books.shutdown()
         self._texts.shutdown(wait=False)
+        self.checks.shutdown(wait=False, cancel_futures=True)
+        self.checkers.close()
 
     def about(self) -> dict[str, Any]:
         """The model as /v1/models tells of it."""
@@ -98,7 +106,12 @@ class Service:
         if self.engine.reasoner is None:
             return about
         provenance, context = self.reasoner.provenance, self.context
-        more = {"context": context, "efforts": budgets_of(provenance, context), "thinks": self.thinks}
+        more = {
+            "checkers": self.checkers.names,
+            "context": context,
+            "efforts": budgets_of(provenance, context),
+            "thinks": self.thinks,
+        }
         return {**about, "raison": {**more, "price": self.price, **self.trained}}
 
     @cached_property

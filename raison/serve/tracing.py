@@ -94,8 +94,8 @@ def request_values(job: Job, stream: bool) -> Values:
         values["gen_ai.request.top_k"] = params.top_k
     if params.thinking_budget is not None:
         values["raison.request.thinking_budget"] = params.thinking_budget
-    if order.strategy is not None:
-        values["raison.request.vote"] = order.vote
+    if order.plan is not None:
+        values["raison.request.vote"] = order.plan.vote
     return values
 
 

@@ -132,7 +132,8 @@ CHECKERS: dict[str, Checker] = {
     "gsm8k": word_checker("gsm8k"),
     "svamp": word_checker("svamp"),
 }
-_NUMERIC = ("number", "gsm8k", "svamp")
+NUMERIC = ("number", "gsm8k", "svamp")
+"""Those whose gold answer must be a number."""
 
 
 def _read(path: Path) -> tuple[list[tuple[int, dict[str, Any]]], str | None]:
@@ -193,7 +194,7 @@ def _fitting(rows: list[tuple[int, dict[str, Any]]]) -> str:
 
 def _problem(name: str, checker: str, row: dict[str, Any], where: str) -> Problem:
     meta = {key: value for key, value in row.items() if key not in _KEYS}
-    if checker in _NUMERIC and parse_number(unwrap(row["answer"])) is None:
+    if checker in NUMERIC and parse_number(unwrap(row["answer"])) is None:
         raise UserError(f'{where}: "{row["answer"][:40]}" is not a number; name the checker "exact" or mend the row')
     if checker == "countdown":
         try:

@@ -17,6 +17,7 @@ import uvicorn
 from raison.engine.settings import EngineSettings
 from raison.reasoner import Reasoner
 from raison.serve.access import Access, open_access
+from raison.serve.checkers import Checkers
 from raison.serve.server import Server, create_app
 from raison.serve.service import Service
 from raison.serve.settings import ServeSettings
@@ -77,10 +78,12 @@ def serving(
     load: Callable[[], Reasoner] | None = None,
     access: Access | None = None,
     wait: bool = True,
+    checkers: Checkers | None = None,
     **settings: Any,
 ) -> Iterator[Served]:
     """A server on a free port of this machine, until the end of the block; ready, unless `wait` is False."""
-    service = Service(load or small_reasoner, access or open_access(home), ServeSettings(**settings), "small")
+    books, made = access or open_access(home), ServeSettings(**settings)
+    service = Service(load or small_reasoner, books, made, "small", checkers)
     config = uvicorn.Config(create_app(service), port=0, log_config=None, access_log=False, ws="none")
     server = Server(config, service)
     thread = threading.Thread(target=server.run, daemon=True)
