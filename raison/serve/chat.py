@@ -18,6 +18,7 @@ from raison.serve.protocol import ChatRequest
 from raison.serve.refused import REFUSALS
 from raison.serve.service import Service
 from raison.serve.streaming import answered
+from raison.serve.tool_forms import form_of
 from raison.serve.tools import offered, required
 from raison.serve.voting import VoteJob
 
@@ -32,11 +33,12 @@ async def chat_completions(body: ChatRequest, request: Request) -> Response:
     caller: Caller = request.state.caller
     service.check(caller, body.model)
     order = await service.read(order_of, body, service)
+    tools = form_of(service.reasoner.tokenizer) if body.tools else None
     if order.plan is None:
         job = Job(service, caller, order, "chatcmpl")
-        return await answered(request, job, ChatView(job, body, bool(body.tools)), bool(body.stream))
+        return await answered(request, job, ChatView(job, body, tools), bool(body.stream))
     vote = VoteJob(service, caller, order, "chatcmpl")
-    return await answered(request, vote, VoteView(vote, body, bool(body.tools)), bool(body.stream))
+    return await answered(request, vote, VoteView(vote, body, tools), bool(body.stream))
 
 
 def order_of(body: ChatRequest, service: Service, endpoint: str = ENDPOINT) -> Order:

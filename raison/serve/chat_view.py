@@ -17,7 +17,8 @@ from raison.serve.logprobs import listed
 from raison.serve.outbox import Said
 from raison.serve.protocol import ChatRequest
 from raison.serve.streaming import KEEP_ALIVE
-from raison.serve.tools import ToolText, split
+from raison.serve.tool_forms import ToolForm
+from raison.serve.tool_text import ToolText, split
 from raison.serve.voting import VoteJob, Watched
 
 WHOLE, CHUNK = "chat.completion", "chat.completion.chunk"
@@ -27,11 +28,13 @@ ROLE = '"delta":{"role":"assistant","content":""}'
 class ChatView:
     """One job's answer."""
 
-    def __init__(self, job: Job, body: ChatRequest, tools: bool) -> None:
+    def __init__(self, job: Job, body: ChatRequest, tools: ToolForm | None) -> None:
+        """`tools`: how the model writes calls, where it was shown any."""
         self.job, self.body = job, body
         self._frame = Frame(job, CHUNK, body.stream_options)
         self._names = NAMES[job.service.settings.reasoning_field] if body.include_reasoning is not False else ()
-        self._tools = [ToolText() for _ in range(job.order.n)] if tools else []
+        self._form = tools
+        self._tools = [ToolText(tools) for _ in range(job.order.n)] if tools is not None else []
         self._tokens: dict[int, list[Event]] = {}
 
     async def whole(self) -> dict[str, Any]:
@@ -72,7 +75,7 @@ class ChatView:
         known = len(tools.calls)
         shown = tools.push(said.answer) + (tools.finish() if said.finished else "")
         text = ""
-        if shown.strip() or (shown and not tools.calls):
+        if shown:
             text = self._frame.choice(said.branch, f'"delta":{{"content":{quote(shown)}}}', logprobs=logprobs)
         for i, call in enumerate(tools.calls[known:], known):
             body = json.dumps({"index": i, **call}, ensure_ascii=False)
@@ -98,8 +101,8 @@ class ChatView:
         thinking = reasoning(one.thinking or None, field) if self._names else {}
         message: dict[str, Any] = {"role": "assistant", "content": content, **thinking}
         reason: str = one.finish_reason
-        if self._tools:
-            text, calls = split(one.answer)
+        if self._form is not None:
+            text, calls = split(one.answer, self._form)
             if calls:
                 message |= {"content": text.strip() or None, "tool_calls": calls}
                 reason = "tool_calls"

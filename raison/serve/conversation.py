@@ -10,15 +10,20 @@ and sounds.
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from raison.serve.mistake import Mistake
 from raison.serve.protocol import Message
+from raison.serve.tool_forms import ToolForm, described, form_of, shows_tools
 from raison.text.chat import Turn, prompt_ids
 from raison.text.template import ChatTemplate
 from raison.text.tokenizer import Tokenizer
 
+ARGUMENTS_TAKEN_APART = re.compile(r"arguments['\"]?\]?\s*\|\s*(?:tojson|items)")
 SYSTEM = ("system", "developer")
 RESERVED = frozenset(("self", "messages", "add_generation_prompt", "tools", "bos_token", "eos_token"))
 
@@ -90,10 +95,14 @@ def _templated(
 ) -> list[int]:  # fmt: skip
     if taken := sorted(RESERVED & variables.keys()):
         raise Mistake(f"chat_template_kwargs may not set {', '.join(taken)}", "chat_template_kwargs")
-    given: dict[str, Any] = {**variables, "tools": list(tools) or None}
+    shown = shows_tools(template)
+    given: dict[str, Any] = {**variables, "tools": list(tools) if tools and shown else None}
     if not thinking:
         given |= {"enable_thinking": False, "thinking": False}
-    rows = [_plain(message) for message in messages]
+    form = form_of(tokenizer)
+    rows = [_plain(message, template, form) for message in messages]
+    if tools and not shown and form is not None:
+        _describe(rows, described(tools, form))
     text = template.render(rows, add_generation_prompt=True, **given)
     if thinking and "enable_thinking" in template.source and _opens_by_itself(template):
         text += "<think>\n"
@@ -108,17 +117,45 @@ def _opens_by_itself(template: ChatTemplate) -> bool:
     return "<think>" not in default and "</think>" in closed
 
 
-def _plain(message: Message) -> dict[str, Any]:
-    """As templates read it: text for content, no empty fields."""
+def _describe(rows: list[dict[str, Any]], tools: str) -> None:
+    """Tools at the end of the last system message, which DeepSeek's templates write in front of all else."""
+    system = next((row for row in reversed(rows) if row["role"] == "system"), None)
+    if system is None:
+        system = {"role": "system", "content": ""}
+        rows.insert(0, system)
+    system["content"] += f"\n\n{tools}"
+
+
+def _plain(message: Message, template: ChatTemplate, form: ToolForm | None) -> dict[str, Any]:
+    """As templates read it: text for content, no empty fields. DeepSeek's tell a message of calls by its content, which
+    is none.
+    """
     fields = message.model_dump(exclude_none=True, exclude={"prefix", "reasoning"})
     thoughts = message.reasoning_content or message.reasoning
+    said: str | None = text_of(message)
+    if message.tool_calls:
+        fields["tool_calls"] = [_call(call, template) for call in message.tool_calls]
+        said = said or (None if form is not None and form.around else "")
     role = "system" if message.role == "developer" else message.role
-    return {
-        **fields,
-        "role": role,
-        "content": text_of(message),
-        **({"reasoning_content": thoughts} if thoughts else {}),
-    }
+    more = {"reasoning_content": thoughts} if thoughts else {}
+    return {**fields, "role": role, "content": said, **more}
+
+
+def _call(call: Mapping[str, Any], template: ChatTemplate) -> dict[str, Any]:
+    """A call of an earlier turn, its arguments as the template wants them: an object where it takes one apart or writes
+    it as JSON itself, else JSON text, as OpenAI's clients send it.
+    """
+    function = call.get("function")
+    if not isinstance(function, Mapping):
+        raise Mistake("a tool call of an earlier message has no function", "messages")
+    arguments = function.get("arguments", {})
+    if ARGUMENTS_TAKEN_APART.search(template.source):
+        if isinstance(arguments, str):
+            with suppress(ValueError, RecursionError):
+                arguments = json.loads(arguments)
+    elif not isinstance(arguments, str):
+        arguments = json.dumps(arguments, ensure_ascii=False)
+    return {**call, "function": {**function, "arguments": arguments}}
 
 
 def _begun(tokenizer: Tokenizer, prefix: Message, prompt: Sequence[int]) -> list[int]:

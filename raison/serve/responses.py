@@ -7,7 +7,6 @@ images, strategies.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
@@ -24,6 +23,7 @@ from raison.serve.refused import REFUSALS
 from raison.serve.responses_view import ResponseView
 from raison.serve.service import Service
 from raison.serve.streaming import answered
+from raison.serve.tool_forms import form_of
 
 router = APIRouter()
 ENDPOINT = "/v1/responses"
@@ -75,7 +75,8 @@ async def responses(body: ResponsesRequest, request: Request) -> Response:
     service.check(caller, body.model)
     order = await service.read(order_of, body, service)
     job = Job(service, caller, order, "resp")
-    view = ResponseView(job, body.model_dump(exclude={"input", "stream"}, by_alias=True), bool(body.tools))
+    tools = form_of(service.reasoner.tokenizer) if body.tools else None
+    view = ResponseView(job, body.model_dump(exclude={"input", "stream"}, by_alias=True), tools)
     return await answered(request, job, view, bool(body.stream))
 
 
@@ -119,7 +120,7 @@ def _messages(body: ResponsesRequest) -> Iterator[dict[str, Any]]:
             yield {"role": item.get("role"), "content": _texts(item.get("content")), **mine}
             thoughts = {}
         elif kind == "function_call":
-            function = {"name": item.get("name"), "arguments": _arguments(item.get("arguments"))}
+            function = {"name": item.get("name"), "arguments": item.get("arguments")}
             call = {"id": item.get("call_id"), "type": "function", "function": function}
             yield {"role": "assistant", "content": "", "tool_calls": [call], **thoughts}
             thoughts = {}
@@ -138,14 +139,6 @@ def _texts(content: Any) -> str:
         if not isinstance(part, dict) or not isinstance(part.get("text"), str):
             raise Mistake("input holds something other than text; this model reads text only", "input")
     return "".join(part["text"] for part in parts)
-
-
-def _arguments(given: Any) -> Any:
-    """Templates want the arguments as an object; what is none stays text."""
-    try:
-        return json.loads(given)
-    except (TypeError, ValueError, RecursionError):
-        return given
 
 
 def _format(body: ResponsesRequest) -> dict[str, Any] | None:

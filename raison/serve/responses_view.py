@@ -13,7 +13,8 @@ from raison.serve.access import Used
 from raison.serve.job import Job
 from raison.serve.outbox import Said
 from raison.serve.streaming import KEEP_ALIVE, event
-from raison.serve.tools import ToolText, split
+from raison.serve.tool_forms import ToolForm
+from raison.serve.tool_text import ToolText, split
 
 Value = dict[str, Any]
 
@@ -21,7 +22,7 @@ Value = dict[str, Any]
 class ResponseView:
     """One job's answer; `asked` are the request's fields that a response repeats."""
 
-    def __init__(self, job: Job, asked: Mapping[str, Any], tools: bool) -> None:
+    def __init__(self, job: Job, asked: Mapping[str, Any], tools: ToolForm | None) -> None:
         self.job, self._asked, self._tools = job, asked, tools
         self._number = -1
 
@@ -34,7 +35,7 @@ class ResponseView:
         """Events in OpenAI's order; the last, with the usage, waits for the books."""
         yield self._event("response.created", response=self._response("in_progress", [], None))
         yield self._event("response.in_progress", response=self._response("in_progress", [], None))
-        parts = Parts(self.job.id, ToolText() if self._tools else None)
+        parts = Parts(self.job.id, ToolText(self._tools) if self._tools is not None else None)
         async for said in self.job.said():
             told = [value for one in said for value in parts.take(one)]
             yield b"".join(self._event(**value) for value in told) or KEEP_ALIVE
@@ -76,9 +77,9 @@ def usage(used: Used) -> Value:
     }
 
 
-def items(name: str, completion: Completion, tools: bool) -> list[Value]:
+def items(name: str, completion: Completion, tools: ToolForm | None) -> list[Value]:
     """Thoughts, message and calls of a whole answer."""
-    text, calls = split(completion.answer) if tools else (completion.answer, [])
+    text, calls = split(completion.answer, tools) if tools is not None else (completion.answer, [])
     status = status_of(completion)
     output = [reasoning_item(name, completion.thinking)] if completion.thinking else []
     if text.strip() or not calls:
