@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from raison.serve.answer import Frame
+from raison.serve.protocol import StreamOptions
 from tests.serve.serving import CHAT, QUESTION, Served, joined
 
 
@@ -53,13 +57,22 @@ def test_usage_grows_in_every_chunk_when_asked_for(path: str, n: int, served: Se
     *chunks, last = served.events(path, **fields, stream_options=options)
     grown = [chunk["usage"]["completion_tokens"] for chunk in chunks]
     assert grown == sorted(grown) and grown[-1] == last["usage"]["completion_tokens"]
-    assert grown[0] < grown[-1]
     for chunk in chunks:
         usage = chunk["usage"]
         assert usage["prompt_tokens"] == last["usage"]["prompt_tokens"]
         assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"]
     alone = served.events(path, **fields, stream_options={"continuous_usage_stats": True})
     assert all("usage" not in chunk for chunk in alone), "without include_usage vLLM sends none either"
+
+
+def test_a_chunk_counts_what_was_drawn_up_to_it() -> None:
+    order = SimpleNamespace(model="small", prompt_tokens=7)
+    job: Any = SimpleNamespace(id="x", created=1, order=order, service=SimpleNamespace(fingerprint="f"), drawn=0)
+    frame = Frame(job, "chunk", StreamOptions(include_usage=True, continuous_usage_stats=True))
+    for drawn in (0, 3, 9):
+        job.drawn = drawn
+        usage = json.loads(frame.choice(0, '"delta":{}').removeprefix("data: "))["usage"]
+        assert usage == {"prompt_tokens": 7, "completion_tokens": drawn, "total_tokens": 7 + drawn}
 
 
 def test_the_same_seed_gives_the_same_answer_and_sample_0_is_the_only_one(served: Served) -> None:
