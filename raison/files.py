@@ -19,6 +19,8 @@ from pathlib import Path
 
 from raison.errors import UserError
 
+SHIPPED = Path(__file__).parent / "models" / "countdown-r1"
+"""The reasoner that comes with the package."""
 HELD = ".held"
 HELD_RETRIES, HELD_PAUSE = 10, 0.1
 """Whoever asks `is_held` holds the lock himself for a moment."""

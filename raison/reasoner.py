@@ -27,10 +27,11 @@ from raison.engine.engine import Engine
 from raison.engine.grammar import Grammar
 from raison.engine.kernels.native import library, warm
 from raison.engine.kernels.weights import Precision, known_width
-from raison.engine.sequence import Event, SamplingParams
+from raison.engine.sequence import MARKS, Event, SamplingParams
 from raison.engine.settings import EngineSettings, Speculation
 from raison.engine.twin import Dtype
 from raison.errors import CheckpointError, UserError
+from raison.files import SHIPPED as SHIPPED
 from raison.hardware import available_memory
 from raison.model import cost
 from raison.model.packed import PackedMatrix
@@ -48,11 +49,8 @@ from raison.think.parse import Context, parse_strategy
 from raison.think.strategy import Outcome
 from raison.weights import source
 
-SHIPPED = Path(__file__).parent / "models" / "countdown-r1"
 EXACT = (".mlp.gate.weight", ".self_attn.kv_b_proj.weight")
 """Routers, exact in every file, and what native code folds into queries and values in fp32 whatever its width."""
-MARKS = 2
-"""Tokens beside thinking and answer: `</think>` and the end of the sequence."""
 THINKERS_ANSWER, PLAIN_ANSWER = 64, 512
 SMALLEST_CACHE = 512
 

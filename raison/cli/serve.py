@@ -1,6 +1,8 @@
 """`raison serve MODEL`: an OpenAI-compatible server over the engine, for this machine or for those who have a key.
 
-Not covered: what is served (serve/); keys and usage (cli/keys.py, cli/usage.py).
+The first line comes before anything slow is imported, and the server answers (503: loading) before torch is: that takes
+most of the start, and the engine's thread does it as the first part of loading. Not covered: what is served (serve/);
+keys and usage (cli/keys.py, cli/usage.py).
 """
 
 from __future__ import annotations
@@ -14,13 +16,12 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from raison.cli.output import console_for, visible
-from raison.cli.session import prepare
 from raison.errors import UserError
-from raison.hardware import available_cores
-from raison.model import cost
-from raison.reasoner import SHIPPED, Reasoner, load
+from raison.files import SHIPPED
 
 if TYPE_CHECKING:
+    from raison.reasoner import Reasoner
+    from raison.serve.access import DatabaseAccess
     from raison.serve.tracing import Tracing
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -29,39 +30,33 @@ SMALL_PARAMETERS = 50e6
 
 
 def command(arguments: Namespace) -> int:
+    console = console_for(arguments)
+    name = arguments.name or model_name(arguments.model)
+    console.print(f"  loading {visible(name)} ...", markup=False)
     try:
         import fastapi  # noqa: F401  # the extra `serve`
         import prometheus_client  # noqa: F401
         import uvicorn  # noqa: F401
     except ImportError as error:
         raise UserError(f"serving needs the package {error.name}: pip install 'raison[serve]'") from None
-    return _serve(arguments, console_for(arguments))
+    return _serve(arguments, console, name)
 
 
-def _serve(arguments: Namespace, console: Console) -> int:
-    from raison.serve.access import open_access
+def _serve(arguments: Namespace, console: Console, name: str) -> int:
     from raison.serve.checkers import Checkers
     from raison.serve.logs import log_as_json
     from raison.serve.server import create_app, listen, run
     from raison.serve.service import Service
     from raison.serve.settings import ServeSettings
-    from raison.serve.store import home
 
     tracing, checkers = tracing_of(arguments.otel), Checkers(arguments.checker)
-    access = open_access(home(), arguments.database, early_access=arguments.early_access, prices=arguments.prices)
+    access = _books(arguments)
     settings = ServeSettings(
         queued_requests=arguments.queue, deadline_seconds=arguments.deadline, drain_seconds=arguments.drain,
         reasoning_field=arguments.reasoning_field, runs=shown_runs(arguments.runs, access.keyless()),
     )  # fmt: skip
-    if access.keyless() and arguments.host not in LOOPBACK:
-        access.close()
-        raise UserError(
-            f"no key was ever created, so only this machine may ask; --host {arguments.host} would open the server to "
-            "others: make a key first (raison keys create --name N), or leave --host away"
-        )
     where = listen(arguments.host, arguments.port)
     log_as_json(arguments.log)
-    name = arguments.name or model_name(arguments.model)
     service = Service(loader(arguments, console), access, settings, name, checkers, tracing)
     host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
     url = f"http://{host}:{where.getsockname()[1]}"
@@ -70,6 +65,21 @@ def _serve(arguments: Namespace, console: Console) -> int:
         console.print("  no keys: this machine only (raison keys create --name N makes one)", markup=False)
     run(create_app(service), service, where)
     return 0
+
+
+def _books(arguments: Namespace) -> DatabaseAccess:
+    """Keys and usage. Raises UserError where a server without keys would be open to others."""
+    from raison.serve.access import open_access
+    from raison.serve.store import home
+
+    access = open_access(home(), arguments.database, early_access=arguments.early_access, prices=arguments.prices)
+    if access.keyless() and arguments.host not in LOOPBACK:
+        access.close()
+        raise UserError(
+            f"no key was ever created, so only this machine may ask; --host {arguments.host} would open the server to "
+            "others: make a key first (raison keys create --name N), or leave --host away"
+        )
+    return access
 
 
 def tracing_of(url: str | None) -> Tracing | None:
@@ -103,6 +113,11 @@ def loader(arguments: Namespace, console: Console) -> Callable[[], Reasoner]:
     """Loading as the engine's thread does it."""
 
     def loads() -> Reasoner:
+        from raison.cli.session import prepare  # these import torch
+        from raison.hardware import available_cores
+        from raison.model import cost
+        from raison.reasoner import load
+
         prepare(arguments.threads)
         reasoner = load(arguments.model, dtype=arguments.dtype)
         if not arguments.threads and cost.parameters(reasoner.spec) < SMALL_PARAMETERS:

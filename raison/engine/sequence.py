@@ -20,6 +20,8 @@ MASK64 = (1 << 64) - 1
 SEED_LIMIT = 1 << 63
 BIAS_LIMIT = 1e30
 GOLDEN = 0x9E3779B97F4A7C15
+MARKS = 2
+"""Tokens beside thinking and answer: `</think>` and the end of the sequence."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from raison.engine.grammar import Grammar
-from raison.engine.sequence import SEED_LIMIT, SamplingParams
-from raison.reasoner import MARKS
+from raison.engine.sequence import MARKS, SEED_LIMIT, SamplingParams
 from raison.serve.judging import Plan
 from raison.serve.mistake import Mistake
 from raison.serve.protocol import ChatRequest, ResponseFormat, Sampling

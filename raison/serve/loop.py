@@ -15,21 +15,23 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
-from raison.engine.engine import Engine
 from raison.engine.sequence import Event, SamplingParams, Stats
 from raison.errors import UserError
-from raison.reasoner import Reasoner
 from raison.serve.mistake import unavailable
 from raison.serve.refusal import Refused
+
+if TYPE_CHECKING:
+    from raison.engine.engine import Engine
+    from raison.reasoner import Reasoner
 
 PACE_SECONDS = 0.005
 """Events are handed out at most so often: nobody reads faster, and each time costs every stream a chunk."""
 PAUSE = 4
 """And not before so many times as long has passed as handing out took: the engine wants the processor too."""
 State = Literal["loading", "ready", "failed", "stopped"]
-Command = Callable[[Engine], None]
+Command: TypeAlias = "Callable[[Engine], None]"
 
 
 class Listener(Protocol):

@@ -14,7 +14,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeVar
 
 from raison import __version__
-from raison.reasoner import Reasoner
 from raison.serve.access import Access, Caller
 from raison.serve.admission import Admission, Room
 from raison.serve.asking import Reach
@@ -30,6 +29,7 @@ from raison.serve.trained import trained_for
 from raison.think.effort import budgets_of
 
 if TYPE_CHECKING:
+    from raison.reasoner import Reasoner
     from raison.serve.tracing import Tracing
 
 P = ParamSpec("P")

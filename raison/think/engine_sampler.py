@@ -13,11 +13,14 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from raison.engine.engine import Engine
 from raison.engine.sequence import Event, SamplingParams, sample_seed
 from raison.errors import UserError
 from raison.think.strategy import Branch
+
+if TYPE_CHECKING:
+    from raison.engine.engine import Engine
 
 
 class SharedSteps:

@@ -12,13 +12,15 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from raison.engine.engine import Engine
 from raison.records import Completion, Problem, Verdict
 from raison.tasks.task import Task
 from raison.text import chat
 from raison.think.budget import sampling
+
+if TYPE_CHECKING:
+    from raison.engine.engine import Engine
 
 Z95 = 1.959964
 LEVEL = 3

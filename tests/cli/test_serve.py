@@ -42,8 +42,26 @@ def test_it_serves_and_drains(model_folder: str, tmp_path: Path) -> None:
         assert [line for line in lines if line][-1] == "data: [DONE]", "the answer under way comes to its end"
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 0
+    assert said.splitlines()[0].split() == ["loading", "mine", "..."]
     assert f"mine on {url}/v1" in said
     assert "no keys: this machine only" in said
+
+
+def test_what_is_loaded_is_said_before_anything_slow() -> None:
+    """Neither torch nor the server's own libraries are there when the first line comes, nor torch when it listens."""
+    code = """
+import sys
+from argparse import Namespace
+import raison.cli.serve as serve
+def line(self, *_, **__):
+    assert not {"torch", "fastapi", "sqlalchemy"} & set(sys.modules)
+    sys.exit(7)
+serve.Console.print = line
+serve.command(Namespace(name="", model=None))
+"""
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 7
+    code = "import sys, raison.serve.server, raison.serve.service; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_mistakes_are_one_line(
