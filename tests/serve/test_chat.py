@@ -188,6 +188,21 @@ def test_half_a_surrogate_pair_is_a_mistake(message: str, served: Served) -> Non
     assert reply.status_code == 400, reply.text
 
 
+@pytest.mark.parametrize(
+    ("field", "status"),
+    [
+        (r'"strategy":{"\ud800":1}', 400),
+        (r'"strategy":{"vote":"best-of-n","checker":"exact","problem":{"\ud800":1}}', 400),
+        (r'"model":"\ud800"', 404),
+    ],
+)
+def test_an_error_may_repeat_half_a_surrogate_pair(field: str, status: int, served: Served) -> None:
+    body = f'{{"messages":[{{"role":"user","content":"x"}}],{field}}}'
+    reply = served.client.post(CHAT, content=body, headers={"content-type": "application/json"})
+    assert reply.status_code == status, reply.text
+    assert reply.json()["error"]["message"]
+
+
 def test_logprobs_of_thinking_and_answer(served: Served) -> None:
     fields: dict[str, Any] = {"seed": 1, "max_tokens": 40, "logprobs": True, "top_logprobs": 3, "temperature": 0}
     choice = served.ask(**fields)["choices"][0]

@@ -17,13 +17,15 @@ from tests.serve.serving import CHAT, Served
 
 VOCABULARY = (
     "user assistant system tool text function json_object json_schema none required auto enabled x <think> </think> "
-    "small message reasoning function_call"
+    "small message reasoning function_call best-of-n countdown exact"
 )
 WORDS = st.sampled_from([*VOCABULARY.split(), "\ud800", "\x00", ""])
 NUMBERS = st.one_of(st.integers(-2, 40), st.sampled_from([10**30, -(10**30), 0.5, 1e308, float("nan"), float("inf")]))
 FIELDS = {*ChatRequest.model_fields, *CompletionRequest.model_fields, *ResponsesRequest.model_fields}
-INNER = "role content type schema json_schema name function parameters vote max_samples prefix"
-NAMES = st.sampled_from(sorted(FIELDS.union(INNER.split())))
+INNER = (
+    "role content type schema json_schema name function parameters vote max_samples prefix checker problem gold meta"
+)
+NAMES = st.sampled_from([*sorted(FIELDS.union(INNER.split())), "\ud800"])
 VALUES: st.SearchStrategy[Any] = st.recursive(
     st.one_of(st.none(), st.booleans(), NUMBERS, WORDS),
     lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(NAMES, inner, max_size=5)),
