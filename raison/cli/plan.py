@@ -1,4 +1,4 @@
-"""`raison plan`: what training and serving would need and cost. Each kind has a module of its own, loaded when asked for.
+"""`raison plan`: what training and serving would need and cost. Each kind is a module, loaded when it is asked for.
 
 Not covered: the kinds themselves (plan_*.py), the arithmetic (raison.plan).
 """
