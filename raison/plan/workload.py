@@ -1,0 +1,165 @@
+"""A workload's words in numbers: "ISL/OSL 8k/1k conc 64 TP8 EP8" -> 8192, 1024, 64, 8, 8.
+
+Every field has a few patterns, tried in order; the first that matches counts. Lengths in tokens may be written with k
+(1k = 1024), amounts with K, M, B, T or words ("14.8 trillion tokens"). Not covered: sentences; what no pattern finds
+is None, and the predictor says that it is missing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+
+NUMBER = r"(?:[~<>≈=\s]*)(\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?\s*(?:trillion|billion|million|[kKmMbBtT](?![a-zA-Z]))?)"
+NOT_OF_A_PART = r"(?!\s*(?:/|per|a)\s*(?:batch|step|gpu|chip|s\b))"
+SCALES: Mapping[str, float] = {
+    "k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12, "million": 1e6, "billion": 1e9, "trillion": 1e12,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """What a row's words say. Lengths and amounts in tokens; None where the words say nothing."""
+
+    isl: float | None = None
+    """Tokens of the prompt."""
+    osl: float | None = None
+    """Tokens of the answer."""
+    context: float | None = None
+    """Tokens in the cache while decoding, in the mean."""
+    concurrency: float | None = None
+    """Requests at once, over all chips."""
+    batch: float | None = None
+    """Sequences in a step: training's whole batch, or decoding's."""
+    batch_per_chip: float | None = None
+    tokens_per_chip: float | None = None
+    """Tokens of a prefill step on each chip."""
+    user_speed: float | None = None
+    """tokens/s that each user is promised."""
+    tp: float | None = None
+    pp: float | None = None
+    ep: float | None = None
+    dp: float | None = None
+    cp: float | None = None
+    prefill_ranks: float | None = None
+    decode_ranks: float | None = None
+    acceptance: float | None = None
+    """Share of drafted tokens that are accepted, 0 to 1."""
+    hit_share: float | None = None
+    """Share of prompt tokens found in a cache, 0 to 1."""
+    tokens: float | None = None
+    """Tokens trained on, over the whole run."""
+    samples: float | None = None
+    """Sequences trained on, over the whole run."""
+    global_batch: float | None = None
+    """Sequences of a training step."""
+    batch_tokens: float | None = None
+    """Tokens of a training step."""
+    sequence: float | None = None
+    """Tokens of a training sequence."""
+    hours: float | None = None
+    """Wall time that the words state, in hours."""
+    usd_per_hour: float | None = None
+    """Price of a chip that the words state."""
+    threads: float | None = None
+    words: str = ""
+    """The words themselves, in small letters."""
+
+    def says(self, *words: str) -> bool:
+        """Whether one of `words` (regular expressions in small letters) is among the words."""
+        return any(re.search(word, self.words) for word in words)
+
+
+LENGTHS = ("isl", "osl", "context", "sequence")
+"""Fields where k means 1024."""
+SHARES = ("acceptance", "hit_share")
+PATTERNS: Mapping[str, Sequence[str]] = {
+    "isl": (
+        rf"isl\s*/\s*osl{NUMBER}\s*/",
+        rf"isl\s*=\s*osl{NUMBER}",
+        rf"isl{NUMBER}",
+        rf"\bin(?:put)?[ =:]{NUMBER}",
+        rf"{NUMBER}\s*-?\s*(?:tokens?|tok)?\s*(?:input|prompts?)\b",
+        rf"\b{NUMBER}\s*/\s*\d[\d.,]*k?\b(?!\s*gpu)",
+        rf"prompts? (?:of )?{NUMBER}",
+    ),
+    "osl": (
+        rf"isl\s*/\s*osl\s*[\d.,]+k?\s*/{NUMBER}",
+        rf"isl\s*=\s*osl{NUMBER}",
+        rf"osl{NUMBER}",
+        rf"\bout(?:put)?[ =:]{NUMBER}",
+        rf"{NUMBER}\s*-?\s*(?:tokens?|tok)?\s*(?:output|answers?)\b",
+        rf"\b\d[\d.,]*k?\s*/{NUMBER}\b(?!\s*gpu)",
+    ),
+    "context": (
+        rf"\bkv(?: len(?:gth)?)?{NUMBER}",
+        rf"{NUMBER}\s*(?:ctx|context)\b",
+        rf"\b(?:ctx|context)(?: of)?{NUMBER}",
+    ),
+    "concurrency": (
+        rf"conc(?:urrency|urrent)?(?: users| requests)?[ =:]*{NUMBER}",
+        rf"{NUMBER}[ -]*(?:way|concurrent|parallel|users)",
+        rf"{NUMBER} (?:requests|streams|clients)\b",
+    ),
+    "batch_per_chip": (rf"(?:\bbs|batch(?: size)?)[ =]*{NUMBER}\s*/\s*(?:gpu|chip|rank)",),
+    "batch": (rf"\bbs[ =]*{NUMBER}", rf"\bbatch(?:[ _]size)?[ =]*{NUMBER}"),
+    "tokens_per_chip": (rf"{NUMBER}\s*tok(?:ens)?\s*/\s*(?:gpu|chip)",),
+    "user_speed": (rf"at{NUMBER}\s*(?:tok|tokens)/s/(?:user|query)", rf"{NUMBER}\s*tok(?:ens)?/s/(?:user|query)"),
+    "tp": (rf"\b(?:tp|tensor parallel\w*)[ =]*{NUMBER}", rf"x\s*tp{NUMBER}"),
+    "pp": (rf"\b(?:pp|pipeline parallel\w*)[ =]*{NUMBER}", rf"x\s*pp{NUMBER}"),
+    "ep": (rf"\b(?:ep|expert parallel\w*)[ =]*{NUMBER}",),
+    "dp": (rf"\b(?:dp|fsdp|data parallel\w*)[ =]*{NUMBER}",),
+    "cp": (rf"\b(?:cp|context parallel\w*)[ =]*{NUMBER}",),
+    "prefill_ranks": (rf"prefill{NUMBER}\s*(?:ranks|gpus|chips)",),
+    "decode_ranks": (rf"decode{NUMBER}\s*(?:ranks|gpus|chips)",),
+    "acceptance": (r"(\d[\d.]*)\s*%\s*accept", r"accept\w*(?: rate)?[ =]*(\d[\d.]*)\s*%"),
+    "hit_share": (r"(\d[\d.]*)\s*%\s*(?:cache|prefix)?\s*hits?",),
+    "tokens": (
+        rf"{NUMBER}\s*-?(?:training |pretraining )?(?:tokens|toks)\b{NOT_OF_A_PART}",
+        rf"tokens?[ =:]{NUMBER}",
+        rf"\b{NUMBER}\s*(?:tok|tokens?)\b(?!\s*/)",
+    ),
+    "samples": (rf"(?:mean )?samples{NUMBER}", rf"{NUMBER}\s*(?:samples|examples|sequences|instances)\b"),
+    "global_batch": (rf"\bgbs[ =]*{NUMBER}", rf"global[ _]batch(?:[ _]size)?[ =]*{NUMBER}"),
+    "batch_tokens": (rf"{NUMBER}\s*tokens?\s*(?:/|per|a)\s*(?:batch|step)",),
+    "sequence": (
+        rf"\bseq(?:uence)?(?:[ _]?len(?:gth)?)?[ =]*{NUMBER}",
+        rf"\b(?:ctx|context)(?: of)?[ =]*{NUMBER}",
+        rf"{NUMBER}\s*(?:ctx|context|sequence)\b",
+    ),
+    "hours": (rf"{NUMBER}\s*(?:h|hrs?|hours?)\b(?!\s*(?:avg|average|peak))",),
+    "usd_per_hour": (r"\$\s*(\d[\d.]*)\s*(?:/|per|a)\s*(?:[a-z0-9]+[ -])?(?:h|hr|hour)\b",),
+    "threads": (rf"{NUMBER}\s*(?:threads|cores)\b",),
+}
+DAYS = rf"{NUMBER}\s*-?(day|week|month)s?\b"
+DAY_HOURS: Mapping[str, float] = {"day": 24.0, "week": 168.0, "month": 730.0}
+
+
+def parse_workload(text: str) -> Workload:
+    """What `text` says; never raises."""
+    words = text.lower()
+    found = {name: _first(name, patterns, words) for name, patterns in PATTERNS.items()}
+    if found["hours"] is None and (match := re.search(DAYS, words)):
+        found["hours"] = (quantity(match[1]) or 0.0) * DAY_HOURS[match[2]] or None
+    assert found.keys() <= {field.name for field in fields(Workload)}
+    return Workload(**found, words=words)
+
+
+def quantity(text: str, *, kilo: float = 1e3) -> float | None:
+    """The first number in `text`: "671e9", "405B", "1,024", "14.8 trillion", "1814 avg"; None where there is none."""
+    match = re.search(
+        r"(-?\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?)\s*(trillion|billion|million|[kmbt](?![a-z]))?", text.lower()
+    )
+    if match is None:
+        return None
+    scale = {**SCALES, "k": kilo}[match[2]] if match[2] else 1.0
+    return float(match[1].replace(",", "")) * scale
+
+
+def _first(name: str, patterns: Sequence[str], words: str) -> float | None:
+    for pattern in patterns:
+        if match := re.search(pattern, words):
+            value = quantity(match[1], kilo=1024.0 if name in LENGTHS else 1e3)
+            return value / 100 if name in SHARES and value is not None else value
+    return None
