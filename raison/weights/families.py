@@ -15,7 +15,9 @@ from typing import Any
 
 from raison.errors import CheckpointError, UserError
 from raison.model.spec import Llama3Spec, ModelSpec, YarnSpec
-from raison.weights.fp8 import BLOCK
+
+BLOCK = 128
+"""Rows and columns that share a scale in DeepSeek's FP8; here, because reading a config must not wait for torch."""
 
 KINDS: Mapping[str, tuple[type, ...]] = {
     "int": (int,), "float": (int, float), "bool": (bool,), "int | None": (int, type(None)), "TopkMethod": (str,)

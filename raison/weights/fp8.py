@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from raison.errors import CheckpointError
+from raison.weights.families import BLOCK
 
-BLOCK = 128
 CHUNK = 1 << 18
 """Elements expanded at a time: their intermediate results stay in a core's cache."""
 

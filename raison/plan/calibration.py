@@ -1,0 +1,90 @@
+"""Calibrations: the constants that `raison plan fit` found, for whom, from what, and how far off they were.
+
+figures/calibrations.json holds one entry for each node of a tree: a class of chips ("gpu"), an engine on it
+("gpu", "vllm"), a family of models on a chip under it ("B200 SXM", "vllm", "latent"). A case takes the deepest node that
+there is. An entry says how far measurements of its own sources lay off, and its class how far those of sources that
+were left out of the fit lay off: a figure of an unknown source gets the wider interval. RAISON_HOME/calibrations.json,
+where there is one, goes before. Not covered: fitting (fit.py).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from raison.errors import UserError
+from raison.hardware import cache_folder
+from raison.plan.roofline import Constants
+from raison.plan.serving import Case
+
+FILE = Path(__file__).parent / "figures" / "calibrations.json"
+OWN = "calibrations.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """One node."""
+
+    key: tuple[str, ...]
+    constants: Constants
+    points: int
+    sources: tuple[str, ...]
+    dates: tuple[str, str]
+    """First and last month of the points."""
+    errors: Mapping[str, float] = field(default_factory=dict)
+    """Median relative error by metric: tpot, ttft, rate."""
+    within: Mapping[str, float] = field(default_factory=dict)
+    """Factor that holds 80 % of its own points, by metric."""
+    elsewhere: Mapping[str, float] = field(default_factory=dict)
+    """Factor that holds 80 % of points whose source was left out of the fit, by metric."""
+
+    @property
+    def name(self) -> str:
+        return " / ".join(self.key)
+
+    def spread(self, metric: str, source: str) -> float:
+        """The factor of the 80 % interval of a figure of `source`."""
+        known = self.within if source in self.sources else self.elsewhere
+        return known.get(metric, known.get("rate", 2.0))
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "key": list(self.key)}
+
+
+def keys_of(case: Case) -> tuple[tuple[str, ...], ...]:
+    """The nodes of a case, deepest first."""
+    kind, engine = case.chip.kind, case.engine
+    return ((case.chip.name, engine, case.family), *(((kind, engine),) if engine else ()), (kind,))
+
+
+def choose(case: Case) -> Calibration:
+    """The deepest calibration for a case; "gpu" where its class has none."""
+    table = calibrations()
+    return next(table[key] for key in (*keys_of(case), ("gpu",)) if key in table)
+
+
+@cache
+def calibrations() -> Mapping[tuple[str, ...], Calibration]:
+    """By key; the user's own file before ours."""
+    own = cache_folder() / OWN
+    return {**read(FILE), **(read(own) if own.exists() else {})}
+
+
+def read(path: Path) -> dict[tuple[str, ...], Calibration]:
+    """The calibrations of a file. UserError where it is not one."""
+    try:
+        found = [_entry(values) for values in json.loads(path.read_text(encoding="utf-8"))["calibrations"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is not a file of calibrations, as `raison plan fit --out` writes: {error}") from None
+    return {entry.key: entry for entry in found}
+
+
+def _entry(values: Mapping[str, Any]) -> Calibration:
+    return Calibration(**{
+        **values, "key": tuple(values["key"]), "constants": Constants(**values["constants"]),
+        "sources": tuple(values["sources"]), "dates": tuple(values["dates"]),
+    })  # fmt: skip

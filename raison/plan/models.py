@@ -1,0 +1,198 @@
+"""Shape: a model as serving sees it, and where one comes from: a preset, a config.json, a published name, two numbers.
+
+Numbers of a ModelSpec come from model/cost.py, which is the only place where they are computed. figures/models.json
+holds published shapes, each as a ModelSpec's fields, or as a Shape's where the architecture is not ours (sliding
+windows, linear attention, layers of experts in between). Of a model that nobody described, only the parameters are
+known; the rest is then typical of models of that size, and `assumed` says so. Not covered: weights, tokenizers, images.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from functools import cache
+from math import exp, log, sqrt
+from pathlib import Path
+from typing import Any
+
+from raison.errors import UserError, nearest
+from raison.model import cost
+from raison.model.spec import PRESETS, ModelSpec
+from raison.weights.families import spec_from_config
+
+FILE = Path(__file__).parent / "figures" / "models.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """One model. Parameters and FLOPs are counts; what a token costs is per token over all layers."""
+
+    name: str
+    total: float
+    """Parameters of the main model."""
+    active: float
+    """Parameters that a token is multiplied by: routed experts that it takes, the head, no embedding table."""
+    layers: int
+    hidden: int
+    cache_shards: int
+    """Key-value heads, which tensor parallelism can share out; 1 for a latent, which every chip of a group holds."""
+    cache_numbers: float
+    """Numbers in the cache for a token of context."""
+    attention_flops: float
+    """FLOPs of a decoded token for each cached token."""
+    prefill_flops: float
+    """FLOPs of a prompt's token for each token before it."""
+    vocabulary: int
+    embedding: float = 0.0
+    """Parameters that are looked up and never multiplied by."""
+    experts: int = 0
+    experts_per_token: int = 0
+    routed: float = 0.0
+    """Parameters in routed experts, all of them."""
+    mtp: float = 0.0
+    """Parameters of MTP modules, on top of `total`."""
+    spec: ModelSpec | None = None
+    assumed: tuple[str, ...] = ()
+
+    @property
+    def latent(self) -> bool:
+        """Whether the cache is a latent (MLA)."""
+        return self.spec is not None and self.spec.is_latent
+
+    @property
+    def fixed(self) -> float:
+        """Parameters that a token is multiplied by whatever the router says."""
+        return self.total - self.embedding - self.routed
+
+    def touched(self, tokens: float) -> float:
+        """Share of the routed experts that a step of `tokens` tokens reads: 1 - (1 - k/E)^B, where tokens choose
+        independently."""
+        return 0.0 if not self.experts else 1 - (1 - self.experts_per_token / self.experts) ** tokens
+
+
+def shape_of(name: str, spec: ModelSpec) -> Shape:
+    """A ModelSpec's shape, its numbers from model/cost.py."""
+    table = cost.parameter_table(spec)
+    return Shape(
+        name=name,
+        total=table.total,
+        active=cost.matmul_flops(spec) / 2,
+        layers=spec.num_hidden_layers,
+        hidden=spec.hidden_size,
+        cache_shards=1 if spec.is_latent else spec.key_value_heads,
+        cache_numbers=spec.cache_width * spec.num_hidden_layers,
+        attention_flops=cost.cached_attention_flops(spec, 1),
+        prefill_flops=2 * cost.naive_attention_flops(spec, 1),
+        vocabulary=spec.vocab_size,
+        embedding=0 if spec.tie_word_embeddings else table.embedding,
+        experts=spec.n_routed_experts,
+        experts_per_token=spec.num_experts_per_tok,
+        routed=table.experts,
+        mtp=cost.mtp_parameters(spec),
+        spec=spec,
+    )
+
+
+def find_model(name: str, total: float | None = None, active: float | None = None) -> Shape:
+    """The shape called `name`: a preset, a config.json or its folder, a published model, TOTAL/ACTIVE; else a typical
+    one of `total` and `active` parameters. Raises UserError where there is neither."""
+    if found := known_model(name):
+        return _within(found, total)
+    if (path := Path(name)).exists():
+        return _from_file(path)
+    if match := re.fullmatch(r"([\d.]+(?:e\d+)?[bBtT]?)(?:/([\d.]+(?:e\d+)?[bB]?))?", name):
+        total = _count(match[1])
+        active = _count(match[2]) if match[2] else total
+    if not total:
+        raise UserError(f'there is no model "{name}": {nearest(_plain(name), [*_known(), *PRESETS])} '
+                        "Give a config.json, or its parameters as TOTAL/ACTIVE, such as 671e9/37e9")  # fmt: skip
+    return typical(name, total, active or total)
+
+
+def known_model(name: str) -> Shape | None:
+    """A preset or a published model, by its longest alias among the words of `name`; None where there is none."""
+    if name in PRESETS:
+        return shape_of(name, PRESETS[name])
+    words = f" {_plain(name)} "
+    aliases = [alias for alias in _known() if f" {alias} " in words]
+    return _shape(_known()[max(aliases, key=len)]) if aliases else None
+
+
+def typical(name: str, total: float, active: float) -> Shape:
+    """What models of so many parameters mostly look like: an assumption, and said to be one."""
+    dense = active > 0.7 * total
+    size = sqrt(total * active)
+    layers = round(max(8, (1.0 if dense else 0.7) * _between(LAYERS_AT, size)))
+    hidden = round(sqrt((active if dense else active * 0.6) / (12 * layers)) / 64) * 64 or 64
+    routed = 0.0 if dense else (total - 0.4 * active)
+    experts = 0 if dense else max(9, round(8 * routed / (0.6 * active)))
+    numbers = layers * 2048.0
+    said = f"only {name}'s parameters are known: {layers} layers and 8 key-value heads of 128, as is typical"
+    return Shape(name, total, active, layers, hidden, 8, numbers, 4.0 * layers * hidden, 4.0 * layers * hidden, 128_000,
+                 experts=experts, experts_per_token=0 if dense else 8, routed=routed, assumed=(said,))  # fmt: skip
+
+
+LAYERS_AT = ((1e8, 12), (1e9, 20), (8e9, 32), (32e9, 60), (70e9, 80), (405e9, 126), (2e12, 160))
+"""Layers of dense models over their parameters: SmolLM2, Llama 3.x, Qwen 2.5 and 3."""
+
+
+def _between(points: tuple[tuple[float, float], ...], at: float) -> float:
+    """A power law between neighbours."""
+    at = min(max(at, points[0][0]), points[-1][0])
+    (x0, y0), (x1, y1) = next((a, b) for a, b in zip(points, points[1:], strict=False) if at <= b[0])
+    return exp(log(y0) + (log(y1) - log(y0)) * (log(at) - log(x0)) / (log(x1) - log(x0)))
+
+
+def _within(shape: Shape, total: float | None) -> Shape:
+    """The known shape, unless a row's parameters say that another model was meant."""
+    if total and not 0.75 < total / shape.total < 1.33:
+        return typical(shape.name, total, total)
+    return shape
+
+
+@cache
+def _known() -> Mapping[str, str]:
+    """Alias -> name of an entry."""
+    return {_plain(alias): name for name, entry in _entries().items() for alias in (name, *entry.get("aliases", ()))}
+
+
+@cache
+def _entries() -> Mapping[str, Any]:
+    entries: Mapping[str, Any] = json.loads(FILE.read_text(encoding="utf-8"))
+    return entries
+
+
+@cache
+def _shape(name: str) -> Shape:
+    entry = _entries()[name]
+    if "preset" in entry:
+        return replace(shape_of(name, PRESETS[entry["preset"]]), name=name)
+    if "spec" in entry:
+        return shape_of(name, ModelSpec.from_dict(entry["spec"]))
+    return Shape(name=name, **entry["shape"])
+
+
+def _from_file(path: Path) -> Shape:
+    file = path / "config.json" if path.is_dir() else path
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+        assert isinstance(config, dict)
+    except (OSError, ValueError, AssertionError):
+        raise UserError(f"{file} is not a model's config.json") from None
+    names = {f.name for f in fields(ModelSpec)}
+    spec = config.get("spec", config)
+    ours = "architectures" not in config and "model_type" not in config and set(spec) <= names
+    return shape_of(path.resolve().stem if path.is_file() else path.name,
+                    ModelSpec.from_dict(spec) if ours else spec_from_config(config))  # fmt: skip
+
+
+def _plain(name: str) -> str:
+    """`meta-llama/Llama-3.1-70B` -> `meta llama llama 3.1 70b`."""
+    return " ".join(re.findall(r"[a-z0-9.]+", name.lower()))
+
+
+def _count(text: str) -> float:
+    scale = {"b": 1e9, "t": 1e12}.get(text[-1].lower(), 1.0)
+    return float(text.rstrip("bBtT")) * scale
