@@ -48,6 +48,10 @@ GRPO_CURVES = {
     "dead": "share of groups all alike",
     "truncated": "share cut by the budget",
 }
+OWN_INK = (
+    "<style>svg{color:#24292f}@media (prefers-color-scheme:dark){svg{color:#d0d7de}}"
+    "text{font-family:sans-serif}</style>"
+)
 SMOOTH = 9
 """Steps in the running mean that is drawn over the raw curve."""
 
@@ -151,3 +155,8 @@ def svg(draw: Callable[[Figure], None], width: float, height: float, label: str)
     text = text[text.index("<svg") :].replace(INK, "currentColor")
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     return text.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)
+
+
+def standing(text: str) -> str:
+    """The `<svg>` element as a file that stands by itself: its text takes the ink of a light or a dark page."""
+    return text.replace(">", f">{OWN_INK}", 1)

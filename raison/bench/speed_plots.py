@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from raison.bench.plots import svg
+from raison.bench.plots import standing, svg
 from raison.bench.rivals import OURS
 from raison.files import write_atomic
 
@@ -22,10 +22,6 @@ COLOURS = {
     OURS: "#2f7fd0", "llama.cpp": "#d9822b", "openvino": "#7a5bb5", "transformers": "#3b9c6a", "vllm": "#b8446c"
 }  # fmt: skip
 LINES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)), (0, (6, 3)), (0, (3, 1)))
-INK = (
-    "<style>svg{color:#24292f}@media (prefers-color-scheme:dark){svg{color:#d0d7de}}"
-    "text{font-family:sans-serif}</style>"
-)
 KINDS = {"shared": "one prompt for all streams", "different": "a prompt for each stream"}
 
 
@@ -43,7 +39,7 @@ def write_plot(result: Mapping[str, Any], path: Path) -> None:
         figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8)
 
     text = svg(draw, 3.6 * (len(tables) + 1), 4.2, "tokens per second over parallel streams, and perplexity")
-    write_atomic(path, text.replace(">", f">{INK}", 1).encode())
+    write_atomic(path, standing(text).encode())
 
 
 def _styles(names: list[str]) -> dict[str, dict[str, Any]]:

@@ -57,13 +57,14 @@ def _serve(kinds: Commands) -> ArgumentParser:
     parser = add(
         kinds, "serve", "tokens/s a user, a chip and a rack, time to first token, $/M tokens, and the layout for it",
         "raison plan serve r1-671b --chip H200 --streams 64",
-        "raison plan serve smollm2 --chip this --streams 8 --json",
+        "raison plan serve r1-671b --chip 16xSN40L --for speed",
+        "raison plan serve smollm2 --streams 8 --input 64 --output 64 --cached 1 --json",
     )  # fmt: skip
     _model_and_chip(parser)
     _load(parser)
     parser.add_argument("--tp", type=int, metavar="N", help="tensor parallelism (default: searched)")
     parser.add_argument("--pp", type=int, metavar="N", help="pipeline stages (default: searched)")
-    parser.add_argument("--dp", type=int, metavar="N", help="replicas of attention or of the model (default: searched)")
+    parser.add_argument("--dp", type=int, metavar="N", help="ranks of attention beside shared experts (default: searched)")
     parser.add_argument("--ep", type=int, metavar="N", help="chips that share out the experts (default: searched)")
     parser.add_argument("--disaggregated", action="store_true", help="prefill and decode on chips of their own")
     parser.add_argument(
@@ -77,6 +78,7 @@ def _compare(kinds: Commands) -> ArgumentParser:
     parser = add(
         kinds, "compare", "several chips or models side by side over load, maybe as a plot",
         "raison plan compare r1-671b --chip H200,B200,MI300X --plot compare.svg",
+        "raison plan compare r1-671b,llama-3.1-70b --chip H200",
     )  # fmt: skip
     _model_and_chip(parser)
     _load(parser)
@@ -123,10 +125,13 @@ def _model_and_chip(parser: ArgumentParser) -> None:
 
 
 def _load(parser: ArgumentParser) -> None:
-    parser.add_argument("--precision", choices=PRECISIONS, help="of the weights (default: the model's, or what fits)")
+    parser.add_argument("--precision", metavar="NAME", help="of the weights: bf16, fp8, nvfp4, q4_k_m ... (default: what is usual)")
     parser.add_argument("--input", type=int, default=1024, metavar="N", help="tokens of a prompt (default: 1024)")
     parser.add_argument("--output", type=int, default=1024, metavar="N", help="tokens of an answer (default: 1024)")
     parser.add_argument("--streams", type=int, metavar="N", help="requests at once (default: searched)")
+    parser.add_argument(
+        "--cached", type=float, default=0.0, metavar="SHARE", help="share of a prompt that the cache knows (default: 0)"
+    )
     parser.add_argument("--rate", type=float, metavar="X", help="requests a second that arrive, instead of --streams")
     parser.add_argument("--max-tpot", type=float, metavar="MS", help="limit of the time per output token")
     parser.add_argument("--max-ttft", type=float, metavar="MS", help="limit of the time to first token")

@@ -1,0 +1,241 @@
+"""The answer to a serving question: figures as intervals, what bounds them, and every assumption by name.
+
+A model that fits nowhere, limits that nothing meets and a queue that would not end are answers too: `verdict` says
+which, and no speed is given. Not covered: how it is shown (cli/plan_serve.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import ceil, inf
+from typing import Any
+
+from raison.plan.batching import RHO
+from raison.plan.calibration import Calibration
+from raison.plan.interval import Interval
+from raison.plan.question import Posed, Question, pose
+from raison.plan.roofline import Constants
+from raison.plan.search import Choice, Limits, best
+from raison.plan.serving import SHARE, Case, figures, memory_of, with_streams
+
+EASY = 0.8
+"""Load that chips are bought for, where their number is free."""
+RACK_OF_NODES = 4
+"""Nodes of eight chips that a rack holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Money:
+    """USD for a million tokens: of answers alone, and of prompts and answers together."""
+
+    output: Interval
+    total: Interval
+    usd_per_hour: float
+
+
+@dataclass(frozen=True, slots=True)
+class Speeds:
+    """Figures of the chosen layout. Rates are answer tokens a second."""
+
+    user: Interval
+    chip: Interval
+    rack: Interval
+    rack_chips: int
+    all: Interval
+    ttft: Interval
+    request: Interval
+    """Seconds from a request to its last token."""
+    money: Money | None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What was found. `choice` and `speeds` are None where the verdict is not "served"."""
+
+    question: Question
+    case: Case
+    verdict: str
+    """served, infeasible or saturated."""
+    why: str
+    searched: int
+    """Layouts tried."""
+    choice: Choice | None
+    speeds: Speeds | None
+    calibration: Calibration
+    assumptions: tuple[str, ...]
+    instances: int = 1
+
+
+def answer(question: Question) -> Answer:
+    """Answer a question. UserError where it makes no sense."""
+    posed = pose(question)
+    constants = posed.calibration.constants
+    chosen = best(posed.case, posed.layouts, constants, question.limits, question.aim)
+    if chosen is None:
+        return _refused(question, posed, "infeasible", _why_not(question, posed))
+    if question.rate:
+        return _open_loop(question, posed, chosen, question.rate)
+    if chosen.figures.speed.waiting:
+        return _refused(question, posed, "saturated", _too_many(chosen))
+    return _served(question, posed, chosen, 1)
+
+
+def _open_loop(question: Question, posed: Posed, chosen: Choice, rate: float) -> Answer:
+    """Instances for a rate of arrivals, each with as many streams as keep up with its share."""
+    most = chosen.figures.output / question.osl
+    places = int(question.chips / chosen.figures.chips) if question.chips else 0
+    instances = max(1, places or ceil(rate / (EASY * most)))
+    load = rate / (instances * most)
+    if load > RHO:
+        held = f"{instances * most:.3g} requests/s is all that {instances * chosen.figures.chips:.0f} chips do"
+        return _refused(question, posed, "saturated", f"{rate:g} requests/s are {load:.0%} of that: {held}, and above "
+                        f"{RHO:.0%} waiting times follow from errors of the prediction")  # fmt: skip
+    streams = _streams_for(chosen.case, posed.calibration.constants, rate / instances)
+    case = with_streams(chosen.case, streams)
+    said = f"{rate:g} requests/s on {instances} instances, each {load:.0%} loaded with {streams:.1f} requests in flight"
+    posed = replace(posed, assumptions=(*posed.assumptions, said))
+    return _served(question, posed, Choice(case, figures(case, posed.calibration.constants)), instances)
+
+
+def _streams_for(case: Case, constants: Constants, rate: float) -> float:
+    """Requests in flight at which an instance answers `rate` a second (Little's law), between 1 and the case's."""
+    low, high = 1.0, max(1.0, case.load.streams)
+    for _ in range(20):
+        middle = (low + high) / 2
+        enough = figures(with_streams(case, middle), constants).output / case.load.osl >= rate
+        low, high = (low, middle) if enough else (middle, high)
+    return high
+
+
+def _served(question: Question, posed: Posed, chosen: Choice, instances: int) -> Answer:
+    return Answer(
+        question, chosen.case, "served", "", len(posed.layouts), chosen,
+        _speeds(question, posed.calibration, chosen, instances), posed.calibration, _assumptions(question, posed), instances,
+    )  # fmt: skip
+
+
+def _refused(question: Question, posed: Posed, verdict: str, why: str) -> Answer:
+    return Answer(question, posed.case, verdict, why, len(posed.layouts), None, None, posed.calibration,
+                  _assumptions(question, posed))  # fmt: skip
+
+
+def _speeds(question: Question, calibration: Calibration, chosen: Choice, instances: int) -> Speeds:
+    """Intervals of a source that the constants were not fitted to, as a plan is one."""
+    found, osl = chosen.figures, chosen.case.load.osl
+    factor = {metric: calibration.spread(metric, "") for metric in ("tpot", "ttft", "rate")}
+    if not question.rate:
+        rate = Interval.within(found.output, factor["rate"])
+    else:
+        rate = Interval.exact(found.output)  # what arrives is what is answered
+    chip, rack = rate / found.chips, rack_of(question)
+    tpot = Interval.within(found.speed.tpot, factor["tpot"])
+    ttft = Interval.within(found.speed.ttft, factor["ttft"])
+    return Speeds(1.0 / tpot, chip, chip * rack, rack, rate * instances, ttft, ttft + tpot * max(osl - 1, 1e-9),
+                  _money(question, chip, question.isl / question.osl))  # fmt: skip
+
+
+def rack_of(question: Question) -> int:
+    """Chips of a rack: the scale-up domain where it is one, four nodes of eight, or the one machine."""
+    chip = question.chip
+    if chip.kind in ("this", "cpu", "apple", "consumer"):
+        return 1
+    return chip.domain if chip.domain > 8 else RACK_OF_NODES * 8
+
+
+def _money(question: Question, chip: Interval, inputs: float) -> Money | None:
+    price = question.usd_per_hour or question.chip.usd_per_hour
+    if price is None:
+        return None
+    output = price / 3.6e-3 / chip
+    return Money(output, output * (1 / (1 + inputs)), price)
+
+
+def _assumptions(question: Question, posed: Posed) -> tuple[str, ...]:
+    c = posed.calibration
+    fitted = f"constants of {c.name}: {c.points} points of {', '.join(c.sources)}, {c.dates[0]} to {c.dates[1]}"
+    price = question.chip.price_note
+    return (
+        *posed.assumptions, fitted,
+        *((f"price: {price}",) if price and not question.usd_per_hour else ()),
+        f"prompts are {question.known:.0%} known to the cache" if question.known else "no prompt shares a prefix",
+        f"{question.guesses:g} tokens a step by guessing ahead" if question.guesses != 1 else "no guessing ahead",
+        f"weights and cache take {SHARE:.0%} of memory",
+    )  # fmt: skip
+
+
+def _why_not(question: Question, posed: Posed) -> str:
+    fitting = [replace(posed.case, layout=layout) for layout in posed.layouts]
+    fitting = [case for case in fitting if memory_of(case).room >= 1]
+    if not fitting:
+        return _too_large(question, posed)
+    free = replace(posed.case, load=replace(posed.case.load, streams=1.0))
+    fastest = best(free, posed.layouts, posed.calibration.constants, Limits(), "speed")
+    assert fastest is not None, "a layout fits"
+    speed = fastest.figures.speed
+    return (f"no layout of {len(posed.layouts)} meets the limits: the fastest for one stream, {fastest.case.layout.words}, "
+            f"takes {speed.tpot * 1e3:.1f} ms a token and {speed.ttft * 1e3:.0f} ms to the first")  # fmt: skip
+
+
+def _too_large(question: Question, posed: Posed) -> str:
+    largest = max(posed.layouts, key=lambda layout: layout.chips)
+    weights = posed.case.width.bytes_of(question.shape)
+    has = memory_of(replace(posed.case, layout=largest)).total * SHARE * largest.chips
+    return (f"{question.shape.name} does not fit: {weights / 1e9:,.0f} GB of weights in {posed.case.width.name} and the cache "
+            f"of {question.isl + question.osl:,.0f} tokens against {has / 1e9:,.0f} GB on {largest.chips} of {question.chip.name}")  # fmt: skip
+
+
+def _too_many(chosen: Choice) -> str:
+    room = chosen.figures.memory.room
+    return (f"{chosen.case.load.streams:g} streams do not fit: the cache has room for {room:.0f} sequences of "
+            f"{chosen.case.load.isl + chosen.case.load.osl:,.0f} tokens in {chosen.case.layout.words}; the others would wait "
+            "without end for their turn")  # fmt: skip
+
+
+def as_dict(found: Answer) -> dict[str, Any]:
+    """Everything in plain values; speeds are None where there are none."""
+    case, speeds = found.case, found.speeds
+    return {
+        "verdict": found.verdict, "why": found.why, "model": case.shape.name, "parameters": case.shape.total,
+        "parameters_active": case.shape.active, "cache_bytes_per_token": case.shape.cache_numbers * case.width.cache,
+        "chip": case.chip.name, "precision": case.width.name, "engine": case.engine, "input": case.load.isl,
+        "output": case.load.osl, "layouts_searched": found.searched,
+        **({"layout": case.layout.words, "chips": found.choice.figures.chips * found.instances,
+            "streams": case.load.streams * found.instances} if found.choice else {}),
+        **(_speeds_dict(speeds) if speeds else {}),
+        **({"step_ms": _step_dict(found.choice), "bound_by": found.choice.figures.speed.step.bound,
+            "memory_gb_per_chip": memory_dict(found.choice)} if found.choice else {}),
+        "calibration": {"name": found.calibration.name, "points": found.calibration.points,
+                        "sources": list(found.calibration.sources), "dates": list(found.calibration.dates)},
+        "assumptions": list(found.assumptions),
+    }  # fmt: skip
+
+
+def _speeds_dict(speeds: Speeds) -> dict[str, Any]:
+    money = speeds.money
+    return {
+        "tokens_per_second_user": interval_dict(speeds.user), "tokens_per_second_chip": interval_dict(speeds.chip),
+        "tokens_per_second_rack": interval_dict(speeds.rack), "chips_of_a_rack": speeds.rack_chips,
+        "tokens_per_second": interval_dict(speeds.all), "ttft_ms": interval_dict(speeds.ttft * 1e3),
+        "request_seconds": interval_dict(speeds.request),
+        "usd_per_million_output": interval_dict(money.output) if money else None,
+        "usd_per_million_total": interval_dict(money.total) if money else None,
+        "usd_per_chip_hour": money.usd_per_hour if money else None,
+    }  # fmt: skip
+
+
+def interval_dict(value: Interval) -> dict[str, float]:
+    return {"low": value.low, "mid": value.mid, "high": value.high}
+
+
+def _step_dict(choice: Choice) -> dict[str, float]:
+    step = choice.figures.speed.step
+    return {name: getattr(step, name) * 1e3 for name in step.__slots__}
+
+
+def memory_dict(choice: Choice) -> dict[str, float | None]:
+    """1e9 bytes of one chip: weights, cache of the streams, what is left, what there is."""
+    memory = choice.figures.memory
+    cache = memory.cache_a_sequence * choice.figures.speed.batch
+    has = None if memory.total == inf else memory.total / 1e9
+    return {"weights": memory.weights / 1e9, "cache": cache / 1e9,
+            "left": None if has is None else (memory.free - cache) / 1e9, "total": has}  # fmt: skip
