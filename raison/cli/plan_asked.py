@@ -19,8 +19,9 @@ def question_of(arguments: Namespace, model: str, chip: str) -> Question:
     wish = Wish(*(getattr(arguments, name, None) for name in ("tp", "pp", "dp", "ep")))
     limits = Limits(*(_seconds(getattr(arguments, name), name) for name in ("max_tpot", "max_ttft")))
     return Question(
-        shape=find_model(model), chip=find_chip(chip), isl=arguments.input, osl=arguments.output, streams=arguments.streams,
-        rate=arguments.rate, chips=chips, width=_width(arguments.precision), engine=arguments.engine.lower(),
+        shape=find_model(model), chip=find_chip(chip), isl=arguments.input, osl=arguments.output,
+        streams=arguments.streams, rate=arguments.rate, chips=chips, width=_width(arguments.precision),
+        engine=arguments.engine.lower(),
         guesses=arguments.guess, known=arguments.cached, limits=limits, wish=wish,
         disaggregated=getattr(arguments, "disaggregated", False), aim=getattr(arguments, "aim", "price"),
         usd_per_hour=arguments.usd_per_hour,

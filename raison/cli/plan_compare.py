@@ -50,7 +50,17 @@ def command(arguments: Namespace) -> int:
 
 def _table(found: Sequence[Frontier]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2), header_style="bold")
-    for name in ("", "fastest user", "layout", "most a chip", "layout", "user then", "streams", "$/M answers", "bound by"):
+    for name in (
+        "",
+        "fastest user",
+        "layout",
+        "most a chip",
+        "layout",
+        "user then",
+        "streams",
+        "$/M answers",
+        "bound by",
+    ):
         table.add_column(name, justify="left" if name in ("", "layout", "bound by") else "right")
     for line in found:
         table.add_row(*_row(line))

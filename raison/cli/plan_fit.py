@@ -53,7 +53,9 @@ def _table(entries: list[Calibration]) -> Table:
     for name in ("calibration", "points", "TPOT", "TTFT", "rates", "elsewhere", "memory", "layer, µs"):
         table.add_column(name, justify="left" if name == "calibration" else "right")
     for entry in entries:
-        errors = [f"{entry.errors[metric]:.0%}" if metric in entry.errors else "-" for metric in ("tpot", "ttft", "rate")]
+        errors = [
+            f"{entry.errors[metric]:.0%}" if metric in entry.errors else "-" for metric in ("tpot", "ttft", "rate")
+        ]
         away = " ".join(f"{factor:.2f}" for factor in entry.elsewhere.values())
         table.add_row(entry.name, f"{entry.points:,}", *errors, away, f"{entry.constants.memory:.0%}",
                       f"{entry.constants.layer_us:.0f}")  # fmt: skip

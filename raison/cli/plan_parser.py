@@ -64,7 +64,9 @@ def _serve(kinds: Commands) -> ArgumentParser:
     _load(parser)
     parser.add_argument("--tp", type=int, metavar="N", help="tensor parallelism (default: searched)")
     parser.add_argument("--pp", type=int, metavar="N", help="pipeline stages (default: searched)")
-    parser.add_argument("--dp", type=int, metavar="N", help="ranks of attention beside shared experts (default: searched)")
+    parser.add_argument(
+        "--dp", type=int, metavar="N", help="ranks of attention beside shared experts (default: searched)"
+    )
     parser.add_argument("--ep", type=int, metavar="N", help="chips that share out the experts (default: searched)")
     parser.add_argument("--disaggregated", action="store_true", help="prefill and decode on chips of their own")
     parser.add_argument(
@@ -125,7 +127,9 @@ def _model_and_chip(parser: ArgumentParser) -> None:
 
 
 def _load(parser: ArgumentParser) -> None:
-    parser.add_argument("--precision", metavar="NAME", help="of the weights: bf16, fp8, nvfp4, q4_k_m ... (default: what is usual)")
+    parser.add_argument(
+        "--precision", metavar="NAME", help="of the weights: bf16, fp8, nvfp4, q4_k_m ... (default: what is usual)"
+    )
     parser.add_argument("--input", type=int, default=1024, metavar="N", help="tokens of a prompt (default: 1024)")
     parser.add_argument("--output", type=int, default=1024, metavar="N", help="tokens of an answer (default: 1024)")
     parser.add_argument("--streams", type=int, metavar="N", help="requests at once (default: searched)")

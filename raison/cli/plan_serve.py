@@ -31,8 +31,8 @@ def command(arguments: Namespace) -> int:
 def show(console: Console, found: Answer) -> None:
     """The answer for people."""
     case = found.case
-    console.print(Text(f"{case.shape.name} on {case.chip.name}", style="bold"), Text(f"{case.width.name}, {case.load.isl:g} "
-                  f"tokens in, {case.load.osl:g} out"))  # fmt: skip
+    title = Text(f"{case.shape.name} on {case.chip.name}", style="bold")
+    console.print(title, Text(f"{case.width.name}, {case.load.isl:g} tokens in, {case.load.osl:g} out"))
     if found.choice is None or found.speeds is None:
         console.print(Text(f"{found.verdict}: {found.why}"), soft_wrap=True)
     else:
@@ -69,7 +69,11 @@ def _speed_rows(found: Answer, speeds: Speeds) -> Iterator[tuple[str, str, str]]
         yield "$ per million tokens", "-", "no price of the chip is known; --usd-per-hour gives one"
         return
     yield "$/M tokens, answers", f"{speeds.money.output.mid:,.3f}", _range(speeds.money.output)
-    yield "$/M tokens, all", f"{speeds.money.total.mid:,.3f}", f"{_range(speeds.money.total)}, {speeds.money.usd_per_hour:g} $ an hour"
+    yield (
+        "$/M tokens, all",
+        f"{speeds.money.total.mid:,.3f}",
+        f"{_range(speeds.money.total)}, {speeds.money.usd_per_hour:g} $ an hour",
+    )
 
 
 def _part_rows(choice: Choice) -> Iterator[tuple[str, str, str]]:

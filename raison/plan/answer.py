@@ -108,10 +108,9 @@ def _streams_for(case: Case, constants: Constants, rate: float) -> float:
 
 
 def _served(question: Question, posed: Posed, chosen: Choice, instances: int) -> Answer:
-    return Answer(
-        question, chosen.case, "served", "", len(posed.layouts), chosen,
-        _speeds(question, posed.calibration, chosen, instances), posed.calibration, _assumptions(question, posed), instances,
-    )  # fmt: skip
+    speeds = _speeds(question, posed.calibration, chosen, instances)
+    return Answer(question, chosen.case, "served", "", len(posed.layouts), chosen, speeds, posed.calibration,
+                  _assumptions(question, posed), instances)  # fmt: skip
 
 
 def _refused(question: Question, posed: Posed, verdict: str, why: str) -> Answer:
@@ -172,23 +171,24 @@ def _why_not(question: Question, posed: Posed) -> str:
     fastest = best(free, posed.layouts, posed.calibration.constants, Limits(), "speed")
     assert fastest is not None, "a layout fits"
     speed = fastest.figures.speed
-    return (f"no layout of {len(posed.layouts)} meets the limits: the fastest for one stream, {fastest.case.layout.words}, "
-            f"takes {speed.tpot * 1e3:.1f} ms a token and {speed.ttft * 1e3:.0f} ms to the first")  # fmt: skip
+    return (f"no layout of {len(posed.layouts)} meets the limits: {fastest.case.layout.words}, the fastest for one "
+            f"stream, takes {speed.tpot * 1e3:.1f} ms a token and {speed.ttft * 1e3:.0f} ms to the first")  # fmt: skip
 
 
 def _too_large(question: Question, posed: Posed) -> str:
     largest = max(posed.layouts, key=lambda layout: layout.chips)
     weights = posed.case.width.bytes_of(question.shape)
     has = memory_of(replace(posed.case, layout=largest)).total * SHARE * largest.chips
-    return (f"{question.shape.name} does not fit: {weights / 1e9:,.0f} GB of weights in {posed.case.width.name} and the cache "
-            f"of {question.isl + question.osl:,.0f} tokens against {has / 1e9:,.0f} GB on {largest.chips} of {question.chip.name}")  # fmt: skip
+    needs = f"{weights / 1e9:,.0f} GB of weights in {posed.case.width.name} and a sequence's cache"
+    there = f"{has / 1e9:,.0f} GB on {largest.chips} of {question.chip.name}"
+    return f"{question.shape.name} does not fit: {needs} against {there}"
 
 
 def _too_many(chosen: Choice) -> str:
     room = chosen.figures.memory.room
-    return (f"{chosen.case.load.streams:g} streams do not fit: the cache has room for {room:.0f} sequences of "
-            f"{chosen.case.load.isl + chosen.case.load.osl:,.0f} tokens in {chosen.case.layout.words}; the others would wait "
-            "without end for their turn")  # fmt: skip
+    load, words = chosen.case.load, chosen.case.layout.words
+    return (f"{load.streams:g} streams do not fit: the cache has room for {room:.0f} sequences of {load.isl:g} and "
+            f"{load.osl:g} tokens in {words}; the others would wait for theirs to end")  # fmt: skip
 
 
 def as_dict(found: Answer) -> dict[str, Any]:

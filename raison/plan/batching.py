@@ -1,10 +1,11 @@
 """Continuous batching: what a step takes when requests come and go, and how long the first token is waited for.
 
-In a closed loop of c streams each finished answer makes room for a prompt, so that a step of B sequences carries B/OSL
-prompts (Agrawal et al., Sarathi-Serve, arXiv:2403.02310: chunks of prompts ride along with decoding):
+In a closed loop of c streams each finished answer makes room for a prompt, so that a step of B sequences carries
+(B-1)/OSL prompts of others (chunks of prompts ride along with decoding: Agrawal et al., Sarathi-Serve,
+arXiv:2403.02310):
 
-    TPOT = step(B) + B / OSL x prefill(ISL)
-    TTFT = fixed + prefill x (1 + queue x (B - 1)) + step / 2        and the wait for room where c > what memory holds
+    TPOT = step(B) + (B - 1) / OSL x prefill(ISL)
+    TTFT = fixed + prefill x (stages + queue x (B - 1)) + step / 2   and the wait for room where c > what memory holds
 
 In an open loop prompts arrive at a rate; above RHO of what the instance can do, waiting times depend on the last
 per cent of its speed, and no figure is given (`Saturated`). Not covered: bursts, priorities, prefixes shared.
@@ -58,10 +59,10 @@ def closed_loop(setup: Setup, load: Load, room: float) -> Speed:
     batch = max(1.0, min(load.streams, room))
     prompt = prefill_time(setup, load.isl, load.known)
     alone = step_time(setup, batch, load.isl + load.osl / 2, ceil(load.tokens_a_step) - 1)
-    step = alone.plus(prompt.times(batch / load.osl * load.tokens_a_step))
+    step = alone.plus(prompt.times((batch - 1) / load.osl * load.tokens_a_step))
     c = setup.constants
     tpot = step.total / load.tokens_a_step
-    ttft = c.first_ms * 1e-3 + prompt.total * (1 + c.queue * (batch - 1)) + alone.total / 2
+    ttft = c.first_ms * 1e-3 + prompt.total * (setup.layout.pp + c.queue * (batch - 1)) + alone.total / 2
     waiting = load.streams > room
     if waiting:  # Little's law: all streams x the time that a place in the batch is taken for each
         ttft += (load.streams / batch - 1) * (ttft + load.osl * tpot)

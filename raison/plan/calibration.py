@@ -1,8 +1,8 @@
 """Calibrations: the constants that `raison plan fit` found, for whom, from what, and how far off they were.
 
-figures/calibrations.json holds one entry for each node of a tree: a class of chips ("gpu"), an engine on it
-("gpu", "vllm"), a family of models on a chip under it ("B200 SXM", "vllm", "latent"). A case takes the deepest node that
-there is. An entry says how far measurements of its own sources lay off, and its class how far those of sources that
+figures/calibrations.json holds one entry for each node of a tree: a class of chips ("gpu"), an engine on it ("gpu",
+"vllm"), a family of models on a chip under it ("B200 SXM", "vllm", "latent"). A case takes the deepest node there is.
+An entry says how far measurements of its own sources lay off, and its class how far those of sources that
 were left out of the fit lay off: a figure of an unknown source gets the wider interval. RAISON_HOME/calibrations.json,
 where there is one, goes before. Not covered: fitting (fit.py).
 """
@@ -40,7 +40,9 @@ class Calibration:
     within: Mapping[str, float] = field(default_factory=dict)
     """Factor that holds 80 % of its own points, by metric."""
     elsewhere: Mapping[str, float] = field(default_factory=dict)
-    """Factor that holds 80 % of points whose source was left out of the fit, by metric."""
+    """Factor that holds 80 % of its class's points whose source was left out of the fit, by metric."""
+    missed: Mapping[str, float] = field(default_factory=dict)
+    """Median relative error of those points, by metric."""
 
     @property
     def name(self) -> str:
@@ -57,14 +59,14 @@ class Calibration:
 
 def keys_of(case: Case) -> tuple[tuple[str, ...], ...]:
     """The nodes of a case, deepest first."""
-    kind, engine = case.chip.kind, case.engine
+    kind, engine = case.kind, case.engine
     return ((case.chip.name, engine, case.family), *(((kind, engine),) if engine else ()), (kind,))
 
 
 def choose(case: Case) -> Calibration:
     """The deepest calibration for a case; "gpu" where its class has none."""
     table = calibrations()
-    return next(table[key] for key in (*keys_of(case), ("gpu",)) if key in table)
+    return next(table[key] for key in (*keys_of(case), (case.chip.kind,), ("gpu",)) if key in table)
 
 
 @cache

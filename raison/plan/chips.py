@@ -11,16 +11,19 @@ import csv
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Literal, get_args
 
-from raison.errors import UserError, nearest
+from raison.errors import UserError
 from raison.hardware import Machine, cache_folder, probe
 
 FILE = Path(__file__).parent / "figures" / "chips.csv"
 OWN = "chips.csv"
 """Name of a user's file in RAISON_HOME."""
+COUNTED = r"\s*(\d+)(?:[x×]\s*| [x×] )(?=[A-Za-z])"
+"""The number in front of "8xH200" and "2x RTX 4090", which "7900 XTX" has not."""
 THIS = ("this", "this machine")
 Kind = Literal["gpu", "consumer", "tpu", "rdu", "sram", "cpu", "apple", "this"]
 """Class of a chip: what constants it gets where none were fitted to it."""
@@ -72,7 +75,7 @@ class Chip:
     def usd_per_hour(self) -> float | None:
         """The rental price where one is known, else the only one."""
         rent = [p.usd_per_hour for p in self.prices if "rental" in p.kind]
-        return (rent or [p.usd_per_hour for p in self.prices] or [None])[0]
+        return next(iter(rent or [p.usd_per_hour for p in self.prices]), None)
 
     def price(self, kind: str) -> float | None:
         """The first price whose kind has the word, such as "hyperscaler"; else `usd_per_hour`."""
@@ -96,8 +99,9 @@ def find_chip(name: str) -> Chip:
     if found := chip_in(name):
         return found
     known = sorted({alias for chip in chips() for alias in chip.aliases})
-    raise UserError(f'there is no chip "{name}": {nearest(_plain(name), known)} '
-                    f"Others go into {cache_folder() / OWN}, or `this` means this machine")  # fmt: skip
+    near = ", ".join(get_close_matches(_plain(name), known, n=3, cutoff=0.4)) or "h100, mi300x, m3 ultra and others"
+    raise UserError(f'there is no chip "{name}"; there is {near}. Others go into {cache_folder() / OWN}, and `this` '
+                    "means this machine")  # fmt: skip
 
 
 def chip_in(words: str) -> Chip | None:
@@ -112,7 +116,7 @@ def chip_in(words: str) -> Chip | None:
 
 def count_in(words: str) -> int | None:
     """How many chips are named: "8xH200" and "2x RTX 4090" say it; None where nothing does."""
-    match = re.match(r"\s*(\d+)\s*[x×]\s*(?=[A-Za-z])", words)
+    match = re.match(COUNTED, words)
     return int(match[1]) if match else None
 
 
@@ -213,7 +217,7 @@ def _aliases() -> tuple[tuple[int, str], ...]:
 
 def _plain(name: str) -> str:
     """`8xH100-SXM5-80GB` -> `h100 sxm5 80gb`."""
-    text = re.sub(r"^\s*\d+\s*[x×]\s*(?=[A-Za-z])|\((?:r|tm)\)", "", name.lower())
+    text = re.sub(rf"^{COUNTED}|\((?:r|tm)\)", "", name.lower())
     return " ".join(re.findall(r"[a-z0-9.]+", text))
 
 
@@ -222,5 +226,5 @@ def with_count(chip: Chip, sockets: float) -> Chip:
     share = sockets / chip.sockets
     return chip if share == 1 else replace(
         chip, mem_gbps=(chip.mem_gbps or 0) * share or None, mem_gb=(chip.mem_gb or 0) * share or None,
-        tflops={key: value * share for key, value in chip.tflops.items()},
+        tflops={key: value * share for key, value in chip.tflops.items()}, sockets=int(sockets),
     )  # fmt: skip

@@ -3,15 +3,15 @@
 A tree of nodes (class; class and engine; chip, engine and family of models) is fitted from the root down: each node by
 Gauss-Newton on the logarithms of measured over predicted, with Huber's weights against outliers and a Gaussian prior
 around its parent, so that a node with few points stays near its parent. Then each source is left out in turn (a sample
-of many models: each model), the nodes that it counts in are fitted without it, and its points say how far the planner is
-off elsewhere. Not covered: which formula (roofline.py), searching layouts for points that state none.
+of many models: each model), the nodes that it counts in are fitted without it, and its points say how far the planner
+is off elsewhere. Not covered: which formula (roofline.py), searching layouts for points that state none.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from math import exp, log
 from statistics import median
 
@@ -19,23 +19,36 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raison.errors import UserError
+from raison.plan.asked import Asked, asked_of
 from raison.plan.calibration import Calibration, keys_of
 from raison.plan.interval import factor_of
 from raison.plan.roofline import Constants
 from raison.plan.rows import Row
 from raison.plan.serving import Case, memory_of
-from raison.plan.serving_rows import Asked, asked_of, case_of, resolved, value_of
+from raison.plan.serving_cases import case_of
+from raison.plan.serving_rows import resolved, value_of
 
 Key = tuple[str, ...]
 NAMES = tuple(field.name for field in fields(Constants))
-PRIOR = Constants(0.8, 0.5, 0.55, 60, 8, 0.4, 60, 0.12, 0.97)
+PRIOR = Constants(0.8, 0.55, 0.55, 60, 8, 0.4, 60, 0.12, 0.97)
+HOST = Constants(0.7, 0.6, 0.04, 80, 8, 0.4, 100, 0.12, 0.97)
+"""Where a class of processors starts: their peaks are matrix units' (AMX), which few engines use."""
+PRIORS: Mapping[str, Constants] = {"cpu": HOST, "numa": HOST}
 SPREADS = {"memory": 0.15, "decode": 0.3, "prefill": 0.4, "layer_us": 0.8, "hop_us": 0.6, "link": 0.4,
            "first_ms": 1.0, "queue": 0.5, "spread": 0.06}  # fmt: skip
 """How far a class may lie from PRIOR: standard deviations of logarithms. A child may lie CHILD times as far."""
 MOST = {"memory": 1.0, "decode": 0.95, "prefill": 0.95, "link": 1.0, "spread": 1.05}
 """What physics allows; a fit that wants more has met what the formula leaves out."""
 CHILD = 0.6
-FREE: Mapping[str, float] = {"cpu": 3.0, "apple": 3.0, "consumer": 2.0, "rdu": 3.0, "sram": 4.0, "tpu": 1.5}
+FREE: Mapping[str, float] = {
+    "cpu": 2.0,
+    "numa": 2.0,
+    "apple": 3.0,
+    "consumer": 2.0,
+    "rdu": 3.0,
+    "sram": 4.0,
+    "tpu": 1.5,
+}
 """Classes whose constants nobody expects near a data centre's GPU: factor on the prior's widths."""
 NOISE = {"tpot": 0.2, "ttft": 0.5, "rate": 0.25}
 """What a measurement is trusted to, as a share."""
@@ -43,7 +56,7 @@ HUBER, STEPS, FEWEST = 1.5, 7, 3
 SHARE = 0.05
 """Of a node's points: a source with less does not move it."""
 ENOUGH = 1500
-"""Points that are fitted anew for each source left out: every n-th of more."""
+"""Points that a node, or a fit without one source, takes: every n-th of more."""
 WIDEST = 4.0
 LEAST = {"tpot": 1.1, "ttft": 1.2, "rate": 1.1}
 """Intervals are never narrower: published figures of equal machines differ by that much (MLPerf: up to 1.7 times)."""
@@ -65,9 +78,13 @@ class Point:
         """Whether its streams and layout have to be searched, which depends on the constants."""
         return not self.case.load.streams
 
+    def closed(self, constants: Constants) -> Point:
+        """The point with the streams and the layout that are best with these constants."""
+        return replace(self, case=resolved(self.case, self.row, self.asked, constants)[0]) if self.open else self
+
     def error(self, constants: Constants) -> float:
         """ln(measured / predicted)."""
-        case = resolved(self.case, self.row, self.asked, constants)[0] if self.open else self.case
+        case = self.closed(constants).case
         return log((self.row.value or 1.0) / value_of(case, self.asked, constants, self.row))
 
 
@@ -83,13 +100,19 @@ def points_of(rows: Iterable[Row]) -> list[Point]:
 def _point(row: Row) -> Point | None:
     try:
         asked = asked_of(row)
-        if asked is None or not row.value or row.value <= 0 or row.confidence == "low" or asked.metric.startswith("cost"):
+        if (
+            asked is None
+            or not row.value
+            or row.value <= 0
+            or row.confidence == "low"
+            or asked.metric.startswith("cost")
+        ):
             return None
         case = case_of(row, asked)[0]
     except UserError:
         return None
     room = memory_of(case).room
-    if case.load.streams and (room < 1 or asked.metric == "ttft" and room < case.load.streams):
+    if case.load.streams and (room < 1 or (asked.metric == "ttft" and room < case.load.streams)):
         return None
     fold = f"{row.origin} {case.shape.name}" if row.id.endswith(("-tpot", "-ttft")) else row.origin
     return Point(row, case, asked, fold, asked.spread)
@@ -105,8 +128,9 @@ def fit(points: Sequence[Point], note: Callable[[str], None]) -> Tree:
         without = grow(some, tree, fold, note)
         for point in mine:
             if calibration := _deepest(without, point.case):
-                left_out[point.case.chip.kind, point.metric].append(point.error(calibration.constants))
-    return {key: _with_elsewhere(entry, points, left_out) for key, entry in tree.items()}
+                left_out[point.case.kind, point.metric].append(point.error(calibration.constants))
+    kinds = {key: point.case.kind for point in points for key in keys_of(point.case)}
+    return {key: _with_elsewhere(entry, kinds[key], left_out) for key, entry in tree.items()}
 
 
 def _thinned(points: Sequence[Point]) -> list[Point]:
@@ -134,12 +158,13 @@ def grow(points: Sequence[Point], known: Tree, fold: str, note: Callable[[str], 
 
 
 def _node(key: Key, points: Sequence[Point], tree: Tree) -> Calibration:
-    kind = points[0].case.chip.kind
+    kind = points[0].case.kind
     parents = [k for k in keys_of(points[0].case) if len(k) < len(key) and k in tree]
-    start = tree[parents[0]].constants if parents else PRIOR
-    width = FREE.get(kind, 1.0) * CHILD ** (len(key) - 1)
-    closed = [point for point in points if not point.open] if len(key) < 3 else list(points)
-    constants = solve(closed or list(points), start, width)
+    start = tree[parents[0]].constants if parents else PRIORS.get(kind, PRIOR)
+    width = FREE.get(kind, 1.0) * CHILD ** len(parents)
+    closed = [point for point in points if not point.open]
+    used = closed or points
+    constants = solve(used[:: 1 + len(used) // ENOUGH], start, width)
     return Calibration(key, constants, len(points), tuple(sorted({p.row.origin for p in points})), _dates(points),
                        *_errors(points, constants))  # fmt: skip
 
@@ -152,8 +177,9 @@ def solve(points: Sequence[Point], start: Constants, width: float) -> Constants:
     ceiling = np.log([MOST.get(name, np.inf) for name in NAMES])
     at = origin.copy()
     for _ in range(STEPS):
-        errors = _errors_at(points, at) / noise
-        slopes = np.stack([(_errors_at(points, at + step) / noise - errors) / 1e-3 for step in np.eye(len(NAMES)) * 1e-3])
+        held = [point.closed(_constants(at)) for point in points]
+        errors = _errors_at(held, at) / noise
+        slopes = np.stack([(_errors_at(held, at + step) / noise - errors) / 1e-3 for step in np.eye(len(NAMES)) * 1e-3])
         weights = np.minimum(1.0, HUBER / np.maximum(np.abs(errors), 1e-9))
         curvature = (slopes * weights) @ slopes.T + np.diag(spread**-2.0)
         slope = slopes @ (weights * errors) + (at - origin) / spread**2
@@ -177,8 +203,8 @@ def _errors(points: Sequence[Point], constants: Constants) -> tuple[dict[str, fl
     for point in points:
         found[point.metric].append(point.error(constants))
     return (
-        {metric: round(median(abs(exp(-e) - 1) for e in logs), 4) for metric, logs in found.items()},
-        {metric: round(_factor(metric, logs), 3) for metric, logs in found.items()},
+        _rounded({metric: median(abs(exp(-e) - 1) for e in logs) for metric, logs in found.items()}),
+        _rounded({metric: _factor(metric, logs) for metric, logs in found.items()}),
     )
 
 
@@ -190,12 +216,16 @@ def _factor(metric: str, logs: Sequence[float]) -> float:
     return min(WIDEST, max(LEAST[metric], exp(sorted(abs(e) for e in logs)[int(0.8 * len(logs))])))
 
 
-def _with_elsewhere(entry: Calibration, points: Sequence[Point], left: Mapping[tuple[str, str], Sequence[float]]) -> Calibration:
-    kind = next(p.case.chip.kind for p in points if entry.key in keys_of(p.case))
-    found = {metric: round(max(_factor(metric, logs), entry.within.get(metric, 1.0)), 3)
-             for (name, metric), logs in left.items() if name == kind}  # fmt: skip
-    values = {name: getattr(entry, name) for name in entry.__slots__}
-    return Calibration(**{**values, "elsewhere": found})
+def _with_elsewhere(entry: Calibration, kind: str, left: Mapping[tuple[str, str], Sequence[float]]) -> Calibration:
+    """The entry with what was seen of sources left out in its class; never less than of its own points."""
+    mine = {metric: logs for (name, metric), logs in left.items() if name == kind}
+    away = {metric: max(_factor(metric, logs), entry.within.get(metric, 1.0)) for metric, logs in mine.items()}
+    missed = {metric: median(abs(exp(-e) - 1) for e in logs) for metric, logs in mine.items()}
+    return replace(entry, elsewhere=_rounded(away), missed=_rounded(missed))
+
+
+def _rounded(values: Mapping[str, float]) -> dict[str, float]:
+    return {name: round(value, 4) for name, value in values.items()}
 
 
 def _deepest(tree: Tree, case: Case) -> Calibration | None:

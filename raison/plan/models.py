@@ -13,6 +13,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cache
+from itertools import pairwise
 from math import exp, log, sqrt
 from pathlib import Path
 from typing import Any
@@ -141,7 +142,7 @@ LAYERS_AT = ((1e8, 12), (1e9, 20), (8e9, 32), (32e9, 60), (70e9, 80), (405e9, 12
 def _between(points: tuple[tuple[float, float], ...], at: float) -> float:
     """A power law between neighbours."""
     at = min(max(at, points[0][0]), points[-1][0])
-    (x0, y0), (x1, y1) = next((a, b) for a, b in zip(points, points[1:], strict=False) if at <= b[0])
+    (x0, y0), (x1, y1) = next((a, b) for a, b in pairwise(points) if at <= b[0])
     return exp(log(y0) + (log(y1) - log(y0)) * (log(at) - log(x0)) / (log(x1) - log(x0)))
 
 

@@ -29,15 +29,31 @@ class Width:
     products: str
     """Whose peak the products run at: bf16, fp8, int8, fp4; gguf: 8 bits on a CPU of ours, 16 elsewhere."""
 
+    @property
+    def outer(self) -> str:
+        """Products outside routed experts: NVFP4 checkpoints of such models keep attention in 8 or 16 bits."""
+        return {"fp4": "fp8"}.get(self.products, self.products)
+
+    @property
+    def attention(self) -> str:
+        """Products with the cache: as wide as what is cached."""
+        return "fp8" if self.cache <= 1 else "bf16"
+
     def bytes_of(self, shape: Shape) -> float:
         """Bytes of the weights of a model; the embedding stays in 16 bits, or in the blocks of a GGUF file."""
-        looked_up = self.weight if self.name.startswith("q") else 2.0
-        return shape.routed * self.weight + shape.fixed * self.outside(shape) + shape.embedding * looked_up
+        looked_up = self.weight if self.products == "gguf" else 2.0
+        return shape.routed * self.weight + self.fixed_bytes(shape) + shape.embedding * looked_up
 
-    def outside(self, shape: Shape) -> float:
-        """Bytes of a weight outside the routed experts."""
-        return self.fixed if shape.routed else self.weight
+    def fixed_bytes(self, shape: Shape) -> float:
+        """Bytes of the weights that every token reads. GGUF's blocks of one kind leave the head in 8 bits."""
+        weight = self.fixed if shape.routed else self.weight
+        extra = shape.vocabulary * shape.hidden * (HEAD - weight) if self.name in ONE_KIND else 0.0
+        return shape.fixed * weight + extra
 
+
+HEAD = 1.0625
+"""Bytes of a weight in the head of a file of 4-bit blocks: Q8_0."""
+ONE_KIND = ("q4_0", "q4_1")
 
 WIDTHS: Mapping[str, Width] = {
     width.name: width
@@ -75,7 +91,7 @@ def usual_width(shape: Shape, chip: Chip) -> Width:
     the chip has it, 8 bits where memory is on the chip alone, else 16 bits."""
     if shape.name.startswith("gpt-oss"):
         return WIDTHS["mxfp4"]
-    if shape.latent and shape.routed or "fp8" in chip.tflops:
+    if (shape.latent and shape.routed) or "fp8" in chip.tflops:
         return WIDTHS["fp8"]
     return WIDTHS["int8" if chip.kind == "sram" and "int8" in chip.tflops else "bf16"]
 

@@ -39,6 +39,9 @@ class Wish:
         return shared and all(wish is None or wish == has for wish, has in wanted)
 
 
+NO_LIMITS, NO_WISH = Limits(), Wish()
+
+
 @dataclass(frozen=True, slots=True)
 class Question:
     """A workload on a chip. Lengths in tokens, limits in seconds; None = to be chosen."""
@@ -57,8 +60,8 @@ class Question:
     """Tokens that a sequence gets in a step."""
     known: float = 0.0
     """Share of a prompt that the cache knows."""
-    limits: Limits = Limits()
-    wish: Wish = Wish()
+    limits: Limits = NO_LIMITS
+    wish: Wish = NO_WISH
     disaggregated: bool = False
     aim: Aim = "price"
     usd_per_hour: float | None = None
@@ -91,7 +94,9 @@ def layouts_of(question: Question) -> tuple[Layout, ...]:
     if chip.kind in ("this", "cpu", "apple"):
         return (Layout(),)
     if chip.kind in ("sram", "rdu") and question.chips is None:
-        found: Iterable[Layout] = (Layout(tp=chip.domain * times, ep=question.shape.routed > 0) for times in (1, 2, 4, 8, 16))
+        found: Iterable[Layout] = (
+            Layout(tp=chip.domain * times, ep=question.shape.routed > 0) for times in (1, 2, 4, 8, 16)
+        )
     else:
         found = candidates(question.shape, question.chips, chip.domain)
     layouts = tuple(layout for layout in found if question.wish.allows(layout))
@@ -105,7 +110,9 @@ def _check(question: Question) -> None:
     for name in ("isl", "osl", "streams", "rate", "chips", "guesses", "usd_per_hour"):
         value = getattr(question, name)
         if value is not None and not 0 < value < inf:
-            raise UserError(f"{name.replace('isl', '--input').replace('osl', '--output')} is {value}; it must be above 0")
+            raise UserError(
+                f"{name.replace('isl', '--input').replace('osl', '--output')} is {value}; it must be above 0"
+            )
     if not 0 <= question.known <= 1:
         raise UserError(f"--cached is {question.known}; it is a share of the prompt, from 0 to 1")
     if question.streams and question.rate:
@@ -135,7 +142,9 @@ def _engine(case: Case) -> tuple[str, tuple[str, ...]]:
         return case.engine, ()
     if case.chip.kind == "this":
         return "raison", ()
-    known = [c for c in calibrations().values() if len(c.key) == 3 and c.key[0] == case.chip.name and c.key[2] == case.family]
+    known = [
+        c for c in calibrations().values() if len(c.key) == 3 and c.key[0] == case.chip.name and c.key[2] == case.family
+    ]
     if not known:
         return "", (f"no engine's figures on {case.chip.name} for such models: constants of its class",)
     engine = max(known, key=lambda c: c.points).key[1]

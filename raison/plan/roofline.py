@@ -27,6 +27,7 @@ NODES, DIRECT = 4, 1 << 10
 whose latency counts, to every expert on its own."""
 TILE = 64
 """Rows that a grouped product computes at least for each expert that it touches, on chips with units for tiles."""
+STATIC = ("rdu", "sram")
 INTENSITY = 100.0
 """FLOPs of a chip for each byte that its memory delivers, where only the latter is known."""
 TILED = ("gpu", "consumer", "tpu")
@@ -127,17 +128,27 @@ class Setup:
         """Bytes/s of one chip."""
         return (self.chip.mem_gbps or 1.0) * 1e9
 
-    @property
-    def peak(self) -> float:
-        """FLOP/s of one chip in the width's products; INTENSITY for each byte where no source was read."""
-        known = self.chip.peak(self.width.products)
+    def peak(self, products: str) -> float:
+        """FLOP/s of one chip in such products; INTENSITY for each byte where no source was read."""
+        known = self.chip.peak(products)
         return known * 1e12 if known else INTENSITY * self.bandwidth
+
+    def seconds(self, tokens: float, padding: float, attention: float) -> float:
+        """One chip's time at its peaks for `tokens` tokens with `padding` FLOPs more in experts and `attention` FLOPs
+        over the cache."""
+        shape, width = self.shape, self.width
+        chosen = shape.routed * shape.experts_per_token / shape.experts if shape.experts else 0.0
+        inner, outer = (chosen, width.outer) if chosen else (shape.active, width.products)
+        rest = 2 * tokens * (shape.active - inner) / self.peak(outer) if chosen else 0.0
+        return (
+            (2 * tokens * inner + padding) / self.peak(width.products) + rest + attention / self.peak(width.attention)
+        )
 
 
 def weight_bytes_read(setup: Setup, tokens: float) -> float:
     """Bytes of weights that one chip reads in a step of `tokens` tokens over all ranks."""
     shape, width, layout = setup.shape, setup.width, setup.layout
-    fixed = shape.fixed * width.outside(shape) / (layout.tp * layout.pp)
+    fixed = width.fixed_bytes(shape) / (layout.tp * layout.pp)
     return fixed + shape.routed * width.weight * _touched(setup, tokens) / (layout.stage * layout.pp)
 
 
@@ -146,9 +157,11 @@ def _touched(setup: Setup, tokens: float) -> float:
 
 
 def cache_bytes(setup: Setup, sequences: float, context: float) -> float:
-    """Bytes of cache that one chip holds for `sequences` over all ranks: tp shares out heads, not a latent."""
+    """Bytes of cache that one chip holds for `sequences` over all ranks: tp shares out heads, not a latent; a machine
+    that is laid out anew for each model (STATIC) shares out tokens."""
     shape, layout = setup.shape, setup.layout
-    shared = min(layout.tp, shape.cache_shards) * layout.pp * layout.dp
+    heads = layout.tp if setup.chip.kind in STATIC else min(layout.tp, shape.cache_shards)
+    shared = heads * layout.pp * layout.dp
     return sequences * context * shape.cache_numbers * setup.width.cache / shared
 
 
@@ -162,7 +175,7 @@ def step_time(setup: Setup, batch: float, context: float, guesses: float = 0.0) 
     bytes_read = weight_bytes_read(setup, tokens) + cache_bytes(setup, micro, context)
     return Time(
         memory=bytes_read / setup.bandwidth / c.memory,
-        arithmetic=_step_flops(setup, tokens, context) / setup.layout.stage / stages / setup.peak / c.decode,
+        arithmetic=_arithmetic(setup, tokens, context) / setup.layout.stage / stages / c.decode,
         fixed=setup.shape.layers / stages * c.layer_us * 1e-6,
         communication=_reduced(setup, tokens) + _dispatched(setup, tokens, DIRECT) + _hops(setup),
     ).times(stages)
@@ -175,8 +188,8 @@ def prefill_time(setup: Setup, prompt: float, known: float = 0.0, prompts: float
     tokens = prompts * prompt * (1 - known)
     if not tokens:
         return Time(0.0, 0.0, 0.0, 0.0)
-    flops = tokens * (2 * shape.active + shape.prefill_flops * prompt * (1 + known) / 2)
-    arithmetic = flops / layout.chips / setup.peak / c.prefill
+    attention = tokens * shape.prefill_flops * prompt * (1 + known) / 2
+    arithmetic = setup.seconds(tokens, 0.0, attention) / layout.chips / c.prefill
     return Time(
         memory=weight_bytes_read(setup, tokens) * layout.pp / setup.bandwidth / c.memory,
         arithmetic=hypot(arithmetic, _dispatched(setup, tokens, NODES)),
@@ -185,11 +198,11 @@ def prefill_time(setup: Setup, prompt: float, known: float = 0.0, prompts: float
     )
 
 
-def _step_flops(setup: Setup, tokens: float, context: float) -> float:
-    """FLOPs of all chips of a stage; rows of a touched expert are padded by half a tile in the mean."""
+def _arithmetic(setup: Setup, tokens: float, context: float) -> float:
+    """Seconds of one chip for a step's products; rows of a touched expert are padded by half a tile in the mean."""
     shape = setup.shape
     padded = _touched(setup, tokens) * shape.routed * TILE if setup.chip.kind in TILED else 0.0
-    return tokens * (2 * shape.active + shape.attention_flops * context) + padded
+    return setup.seconds(tokens, padded, tokens * shape.attention_flops * context)
 
 
 def _reduced(setup: Setup, tokens: float) -> float:

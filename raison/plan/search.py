@@ -1,8 +1,8 @@
 """The layout and the number of streams that serve best within limits.
 
-For each layout that fits: as many streams as the limits allow, since more streams never make a chip's tokens dearer.
-"price" then takes the most answer tokens/s a chip, "speed" the fastest token of a user, and of equally fast ones the
-cheapest. Not covered: mixed lengths, more than one layout at once.
+Where no number of streams is told: "price" fills each layout that fits with as many as the limits allow, since more
+never make a chip's tokens dearer, and takes the most answer tokens/s a chip; "speed" takes one stream and its fastest
+token, and of equally fast layouts the cheapest. Not covered: mixed lengths, more than one layout at once.
 """
 
 from __future__ import annotations
@@ -62,6 +62,8 @@ def choices(case: Case, layouts: Iterable[Layout], constants: Constants, limits:
 
 def best(case: Case, layouts: Iterable[Layout], constants: Constants, limits: Limits, aim: Aim) -> Choice | None:
     """The choice that serves `aim` best; None where no layout fits and meets the limits."""
+    if aim == "speed" and not case.load.streams:
+        case = with_streams(case, 1.0)  # nobody is faster than a user who is alone
     keys = {"price": lambda c: (c.a_chip, c.a_user), "speed": lambda c: (round(c.a_user, 3), c.a_chip)}
     return max(choices(case, layouts, constants, limits), key=keys[aim], default=None)
 

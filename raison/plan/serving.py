@@ -1,7 +1,7 @@
 """A case of serving (model, chips, layout, load) and the figures that follow from it with given constants.
 
     weights and cache must fit: SHARE of a chip's memory, less the weights on it, holds the sequences in flight
-    tokens/s = streams x OSL / (TTFT + OSL x TPOT)        (Little's law)
+    tokens/s = batch x OSL / (prompt + OSL x TPOT)        (Little's law for the places of the batch)
     disaggregated: chips of prefill and of decoding in the ratio that both keep up with each other
 
 Not covered: which constants (calibration.py), intervals (answer.py), which layout (layouts.py).
@@ -19,7 +19,9 @@ from raison.plan.precision import Width
 from raison.plan.roofline import Constants, Layout, Setup, cache_bytes, prefill_time, step_time
 
 SHARE = 0.9
-"""Of the memory that engines take: vLLM's gpu_memory_utilization, SGLang's mem_fraction_static within a few per cent."""
+"""Of the memory that engines take: vLLM's gpu_memory_utilization, SGLang's mem_fraction_static nearly."""
+SLACK = 1.1
+"""Room of a sequence over its mean length: pages in part empty, and chance, as sequences grow to different lengths."""
 WORKSPACE = 2e9
 """Bytes of an accelerator that activations and captured graphs take."""
 STEP = 8192
@@ -44,6 +46,11 @@ class Case:
 
     def setup(self, constants: Constants) -> Setup:
         return Setup(self.shape, self.chip, self.width, self.layout, constants)
+
+    @property
+    def kind(self) -> str:
+        """The class that constants are shared in: the chip's, or numa for processors of several sockets."""
+        return "numa" if self.chip.kind == "cpu" and self.chip.sockets > 1 else self.chip.kind
 
     @property
     def family(self) -> str:
@@ -91,7 +98,7 @@ def memory_of(case: Case) -> Memory:
     whole = case.width.bytes_of(shape) - shape.routed * case.width.weight
     weights = whole / (layout.tp * layout.pp) + shape.routed * case.width.weight / (layout.stage * layout.pp)
     setup = case.setup(Constants())
-    each = cache_bytes(setup, 1.0, case.load.isl + case.load.osl)
+    each = cache_bytes(setup, 1.0, (case.load.isl + case.load.osl / 2) * SLACK)
     has = (case.chip.mem_gb or inf) * 1e9
     work = WORKSPACE if case.chip.kind in ("gpu", "tpu") else 0.0
     return Memory(weights, each, has * SHARE - weights - work, has)
@@ -105,8 +112,15 @@ def figures(case: Case, constants: Constants) -> Figures:
     if case.disaggregated:
         return _disaggregated(case, setup, memory, room)
     speed = closed_loop(setup, case.load, room)
-    output = case.load.streams * case.load.osl / speed.request(case.load.osl)
+    output = _rate(case.load, speed, prefill_time(setup, case.load.isl, case.load.known).total)
     return Figures(speed, memory, case.layout.chips, output, output * case.load.isl / case.load.osl)
+
+
+def _rate(load: Load, speed: Speed, prompt: float) -> float:
+    """Answer tokens/s: a place in the batch is taken for a prompt of its own and for OSL steps. Waits for other prompts
+    are in TPOT already, whose steps they ride in."""
+    decoding = load.osl * speed.tpot
+    return speed.batch / speed.tpot * decoding / (decoding + prompt)
 
 
 def _disaggregated(case: Case, setup: Setup, memory: Memory, room: float) -> Figures:

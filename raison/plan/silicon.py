@@ -1,8 +1,8 @@
 """InferenceX's measured points as rows: aiconfigurator's silicon_sample.csv (Apache-2.0), two rows a line.
 
 A line that shares out experts writes tp (or attention_dp) as TP x EP; it is read as the chips that there were. Lines of
-racks or of more than eight chips, where this cannot be told, and those that prefill on chips of their own are left out. Not
-covered: other columns than those that a row has words for.
+racks or of more than eight chips, where this cannot be told, and those that prefill on chips of their own are left
+out. Not covered: other columns than those that a row has words for.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ def read_silicon(path: Path) -> list[Row]:
     """Two rows (tpot_ms, ttft_ms) of each aggregated line, duplicates once."""
     with path.open(encoding="utf-8-sig", newline="") as file:
         rows = [row for line in csv.DictReader(file) for row in _rows(line)]
-    return list({(row.model, row.hardware, row.precision, row.text, row.metric, row.value): row for row in rows}.values())
+    return list(
+        {(row.model, row.hardware, row.precision, row.text, row.metric, row.value): row for row in rows}.values()
+    )
 
 
 def _rows(line: Mapping[str, str]) -> Iterator[Row]:
@@ -59,7 +61,9 @@ def _rows(line: Mapping[str, str]) -> Iterator[Row]:
 
 def _chips(line: Mapping[str, str]) -> tuple[int, int] | None:
     """Tensor-parallel chips and attention ranks; None where the columns contradict each other."""
-    tp, dp, slices, experts = (_whole(line, name) for name in ("tp_size", "attention_dp_size", "moe_tp_size", "moe_ep_size"))
+    tp, dp, slices, experts = (
+        _whole(line, name) for name in ("tp_size", "attention_dp_size", "moe_tp_size", "moe_ep_size")
+    )
     doubled = slices == experts > 1
     tp, dp = (slices if doubled and n > NODE else n for n in (tp, dp))
     if tp * dp > NODE and experts <= tp * dp:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import inf
 
 from raison.plan.rows import Row
 
@@ -22,9 +23,9 @@ class Suite:
     tpot: Mapping[str, float] = field(default_factory=dict)
     """Seconds of a token at most, at the 99th percentile, by scenario."""
 
-    def tpot_limit(self, words: str) -> float | None:
-        """The limit of the scenario that `words` name; None offline."""
-        return next((limit for scenario, limit in self.tpot.items() if scenario in words), None)
+    def tpot_limit(self, words: str) -> float:
+        """The limit of the scenario that `words` name; inf offline."""
+        return next((limit for scenario, limit in self.tpot.items() if scenario in words), inf)
 
 
 MLPERF: Mapping[str, Suite] = {

@@ -1,0 +1,56 @@
+"""Which serving figure a row measures, and of how many chips it is told.
+
+Metrics are read in every spelling met in published figures ("tpot_ms", "mean_itl", "output_tok_s_per_gpu"). Not
+covered: what was served (serving_cases.py), rows that no formula speaks of (speed-ups, prices of machines, power).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from raison.plan.rows import Row
+
+METRICS: tuple[tuple[str, str], ...] = (
+    (r"tpot|\bitl|inter_token|time_per_output", "tpot"),
+    (r"ttft|time_to_first", "ttft"),
+    (r"^(?:e2e|end_to_end)", "request"),
+    (r"^cost_per_m?tok(?:en)?s?_(?:out|output)|^cost_per_mtok_out", "cost_output"),
+    (r"^cost_per_m", "cost_total"),
+    (r"per_user|user_tok|tok_s_user", "user"),
+    (r"^(?:prefill|input|prompt|pp)_?(?:tok\w*_s|throughput|tps)", "prompt"),
+    (r"^total_(?:tok\w*_s|throughput|tps)", "total"),
+    (r"^(?:output_|decode_|tg_|gen\w*_)?(?:tok\w*_s(?:ec)?\b|tok\w*_s_|tokens?_per_s|throughput|tps)", "output"),
+    (r"^(?:req|queries|samples)\w*_(?:per_)?s", "requests"),
+)  # fmt: skip
+UNPREDICTED = r"per_mw|per_kw|per_w\b|per_joule"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a row measures: which figure, and of how many chips it is told."""
+
+    metric: str
+    per: str
+    """all, chip or node."""
+
+    @property
+    def spread(self) -> str:
+        """Whose error it shares."""
+        return {"request": "tpot"}.get(self.metric, self.metric if self.metric in ("tpot", "ttft") else "rate")
+
+
+def asked_of(row: Row) -> Asked | None:
+    """Which figure a row measures; None where it is not one of serving."""
+    metric, unit = row.metric.lower(), row.unit.lower()
+    if re.match(r"(?:tr|mlt|rl|sft|sl|tt|pe|k)-", row.id) or row.workload.says(r"pre-?train", r"fine-?tun", r"\bsft\b"):
+        return None
+    found = next((name for pattern, name in METRICS if re.search(pattern, metric)), None)
+    if found is None or re.search(UNPREDICTED, metric):
+        return None
+    if found == "output" and row.workload.says(r"in ?\+ ?out", r"input ?\+ ?output", r"total tok"):
+        found = "total"
+    if found == "output" and re.search(r"/user|per user|tok/s/query", unit):
+        found = "user"
+    per = "chip" if re.search(r"/(?:gpu|chip|xpu)|per[ _](?:gpu|chip)", f"{unit} {metric}") else "node"
+    return Asked(found, per if per == "chip" or re.search(r"per (?:\S+ )?node|/node", unit) else "all")
