@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from raison.plan.rows import Row
 
 METRICS: tuple[tuple[str, str], ...] = (
-    (r"tpot|\bitl|inter_token|time_per_output", "tpot"),
+    (r"tpot|(?:^|_)itl|inter_token|time_per_output", "tpot"),
     (r"ttft|time_to_first", "ttft"),
     (r"^(?:e2e|end_to_end)", "request"),
     (r"^cost_per_m?tok(?:en)?s?_(?:out|output)|^cost_per_mtok_out", "cost_output"),

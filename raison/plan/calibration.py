@@ -1,10 +1,10 @@
 """Calibrations: the constants that `raison plan fit` found, for whom, from what, and how far off they were.
 
-figures/calibrations.json holds one entry for each node of a tree: a class of chips ("gpu"), an engine on it ("gpu",
-"vllm"), a family of models on a chip under it ("B200 SXM", "vllm", "latent"). A case takes the deepest node there is.
-An entry says how far measurements of its own sources lay off, and its class how far those of sources that
-were left out of the fit lay off: a figure of an unknown source gets the wider interval. RAISON_HOME/calibrations.json,
-where there is one, goes before. Not covered: fitting (fit.py).
+figures/calibrations.json holds one entry for each node of a tree: a class of chips ("gpu"), an engine or a family of
+models on it ("gpu", "vllm"; "gpu", "dense"), a family on a chip under an engine ("B200 SXM", "vllm", "latent"). A case
+takes the deepest node there is. An entry says how far measurements of its own sources lay off, and its class how far
+those of sources that were left out of the fit lay off: a figure of an unknown source gets the wider interval.
+RAISON_HOME/calibrations.json, where there is one, goes before. Not covered: fitting (fit.py).
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Calibration:
 def keys_of(case: Case) -> tuple[tuple[str, ...], ...]:
     """The nodes of a case, deepest first."""
     kind, engine = case.kind, case.engine
-    return ((case.chip.name, engine, case.family), *(((kind, engine),) if engine else ()), (kind,))
+    return ((case.chip.name, engine, case.family), *(((kind, engine),) if engine else ()), (kind, case.family), (kind,))
 
 
 def choose(case: Case) -> Calibration:

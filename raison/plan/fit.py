@@ -1,10 +1,10 @@
 """`raison plan fit`: constants of chips and engines from published points.
 
-A tree of nodes (class; class and engine; chip, engine and family of models) is fitted from the root down: each node by
-Gauss-Newton on the logarithms of measured over predicted, with Huber's weights against outliers and a Gaussian prior
-around its parent, so that a node with few points stays near its parent. Then each source is left out in turn (a sample
-of many models: each model), the nodes that it counts in are fitted without it, and its points say how far the planner
-is off elsewhere. Not covered: which formula (roofline.py), searching layouts for points that state none.
+A tree of nodes (a class of chips; an engine, or a family of models, on it; a family on a chip under an engine) is fitted
+from the root down: each node by Gauss-Newton on the logarithms of measured over predicted, with Huber's weights against
+outliers and a Gaussian prior around its parent, so that a node with few points stays near it. Then each source is left
+out in turn (a sample of many models: each model), the nodes that it counts in are fitted without it, and its points say
+how far the planner is off elsewhere. Not covered: which formula (roofline.py).
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ NAMES = tuple(field.name for field in fields(Constants))
 PRIOR = Constants(0.8, 0.55, 0.55, 60, 8, 0.4, 60, 0.12, 0.97)
 HOST = Constants(0.7, 0.6, 0.04, 80, 8, 0.4, 100, 0.12, 0.97)
 """Where a class of processors starts: their peaks are matrix units' (AMX), which few engines use."""
-PRIORS: Mapping[str, Constants] = {"cpu": HOST, "numa": HOST}
+OURS = Constants(0.95, 0.75, 0.6, 8, 8, 0.4, 5, 0.12, 0.8)
+"""Where our own engine starts: a whole step in one call of native code."""
+PRIORS: Mapping[str, Constants] = {"cpu": HOST, "numa": HOST, "this": OURS}
 SPREADS = {"memory": 0.15, "decode": 0.3, "prefill": 0.4, "layer_us": 0.8, "hop_us": 0.6, "link": 0.4,
            "first_ms": 1.0, "queue": 0.5, "spread": 0.06}  # fmt: skip
 """How far a class may lie from PRIOR: standard deviations of logarithms. A child may lie CHILD times as far."""
@@ -48,6 +50,7 @@ FREE: Mapping[str, float] = {
     "rdu": 3.0,
     "sram": 4.0,
     "tpu": 1.5,
+    "this": 2.0,
 }
 """Classes whose constants nobody expects near a data centre's GPU: factor on the prior's widths."""
 NOISE = {"tpot": 0.2, "ttft": 0.5, "rate": 0.25}
@@ -160,8 +163,9 @@ def grow(points: Sequence[Point], known: Tree, fold: str, note: Callable[[str], 
 def _node(key: Key, points: Sequence[Point], tree: Tree) -> Calibration:
     kind = points[0].case.kind
     parents = [k for k in keys_of(points[0].case) if len(k) < len(key) and k in tree]
+    depth = len({len(k) for k in parents})
     start = tree[parents[0]].constants if parents else PRIORS.get(kind, PRIOR)
-    width = FREE.get(kind, 1.0) * CHILD ** len(parents)
+    width = FREE.get(kind, 1.0) * CHILD**depth
     closed = [point for point in points if not point.open]
     used = closed or points
     constants = solve(used[:: 1 + len(used) // ENOUGH], start, width)

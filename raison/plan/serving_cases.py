@@ -59,12 +59,12 @@ def case_of(row: Row, asked: Asked) -> tuple[Case, tuple[str, ...]]:
     chip, chips, notes = _chips(row, shape)
     width, said = _width(row, shape, chip)
     words, load, more = row.workload, *_load(row, asked)
-    count = chips or smallest(shape, chip, width, load)
+    count = max(1.0, chips or smallest(shape, chip, width, load))
     layout = _layout(row, asked, shape, chip, int(count), engine_of(row))
     if not chips:
         more = (*more, f"{layout.chips} chips, the fewest that hold it")
     apart = words.says(r"disagg") or (count > layout.chips and layout.dp >= UNIT)
-    if engine_of(row) == "trtllm" and width.products == "fp8":
+    if engine_of(row) == "trtllm" and width.products == "fp8" and not shape.latent:
         width = replace(width, cache=1)  # its checkpoints carry scales of an FP8 cache
     case = Case(shape, chip, width, layout, load, engine_of(row), row.date, disaggregated=apart)
     return case, (*shape.assumed, *notes, *said, *more)
@@ -161,13 +161,15 @@ def _layout(row: Row, asked: Asked, shape: Shape, chip: Chip, chips: int, engine
     words = row.workload
     ranks = words.prefill_ranks if asked.metric == "prompt" else words.decode_ranks
     chips = int(ranks or (words.ep if words.ep and words.ep > 8 and words.ep >= chips else chips))
-    tp, dp = int(words.tp or 0), int(words.dp or 1)
+    tp, dp = int(words.tp or 0), max(1, int(words.dp or 1))
     if tp > chips or (tp > 8 and chips <= 8):  # TP x EP written as TP
         tp = chips
     if engine in ("llama.cpp", "ktransformers") and not tp:
         return Layout(pp=chips)
     if tp and tp * dp <= chips and (dp > 1 or shape.routed or chips == tp):
-        return Layout(tp=tp, dp=dp if shape.routed else 1, pp=int(words.pp or 1), ep=bool(words.ep and words.ep > 1))
+        return Layout(
+            tp=tp, dp=dp if shape.routed else 1, pp=max(1, int(words.pp or 1)), ep=bool(words.ep and words.ep > 1)
+        )
     if tp and not shape.routed:
-        return Layout(tp=tp, pp=int(words.pp or 1))
+        return Layout(tp=tp, pp=max(1, int(words.pp or 1)))
     return layout_for(shape, chip, chips)

@@ -19,7 +19,7 @@ from raison.plan.layouts import UNIT, candidates
 from raison.plan.roofline import Constants
 from raison.plan.rows import Prediction, Row
 from raison.plan.search import Limits, best, filled_up
-from raison.plan.serving import STEP, Case, figures, prompt_rate
+from raison.plan.serving import STEP, Case, Figures, figures, prompt_rate
 from raison.plan.serving_cases import case_of
 from raison.plan.suites import suite_of
 
@@ -29,6 +29,8 @@ GROUPS: Mapping[str, str] = {
 }  # fmt: skip
 TAILS: Mapping[str, float] = {"tpot": 1.3, "ttft": 3.0, "request": 1.3}
 """The 99th percentile over the mean: an assumption, as sources tell one of the two."""
+RANDOM = 0.85
+"""Share of the most that arrivals at random leave: a queue within its limits needs the rest."""
 MEAN_OF_LIMIT = 0.6
 """A mean that keeps the 99th percentile within a limit."""
 FRONTIER = 16
@@ -86,27 +88,29 @@ def _cheapest(case: Case, row: Row, constants: Constants, limits: Limits) -> Cas
 
 def value_of(case: Case, asked: Asked, constants: Constants, row: Row) -> float:
     """The figure in the row's unit."""
-    found = figures(case, constants)
-    metric, load = asked.metric, case.load
-    seconds = {"tpot": found.speed.tpot, "ttft": found.speed.ttft, "request": found.speed.request(load.osl)}
+    found, metric = figures(case, constants), asked.metric
+    seconds = {"tpot": found.speed.tpot, "ttft": found.speed.ttft, "request": found.speed.request(case.load.osl)}
     if metric in seconds:
-        return seconds[metric] * tail_of(row, metric) * (1.0 if re.search(r"^s|sec", row.unit.lower()) else 1e3)
+        tail = TAILS[metric] if re.search(r"p9\d|9\dth|percentile", f"{row.metric} {row.unit}".lower()) else 1.0
+        return seconds[metric] * tail * (1.0 if re.search(r"^s|sec", row.unit.lower()) else 1e3)
     if metric == "user":
         return found.user
     if metric.startswith("cost"):
         return _cost(case, found.output / found.chips, found.prompt / found.chips, asked, row)
-    rate = {"output": found.output, "total": found.output + found.prompt, "requests": found.output / load.osl}
-    told = _prompts(case, constants, row) if metric == "prompt" else rate[metric]
+    return _tokens(case, asked, constants, row, found) * _scale(case, asked, row, found.chips)
+
+
+def _tokens(case: Case, asked: Asked, constants: Constants, row: Row, found: Figures) -> float:
+    """Tokens/s (or requests/s) of the instance."""
+    if asked.metric == "prompt":
+        return _prompts(case, constants, row)
     if row.metric.startswith("decode_"):
-        told = found.speed.batch / found.speed.tpot
-    if row.workload.says(r"^decode|decode ep|generation only") and metric == "output":
-        told = _decoding_alone(case, constants)
-    return told * _scale(case, asked, row, found.chips)
-
-
-def tail_of(row: Row, metric: str) -> float:
-    """How far a percentile that the row names lies above the mean; 1 where it names none."""
-    return TAILS[metric] if re.search(r"p9\d|9\dth|99 ?%|percentile", f"{row.metric} {row.text}".lower()) else 1.0
+        return found.speed.batch / found.speed.tpot
+    if row.workload.says(r"^decode|decode ep|generation only") and asked.metric == "output":
+        return _decoding_alone(case, constants)
+    share = RANDOM if suite_of(row) and row.workload.says(r"\bserver\b", "interactive") else 1.0
+    rates = {"output": found.output, "total": found.output + found.prompt, "requests": found.output / case.load.osl}
+    return share * rates[asked.metric]
 
 
 def _prompts(case: Case, constants: Constants, row: Row) -> float:

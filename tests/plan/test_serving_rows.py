@@ -1,0 +1,176 @@
+"""Rows of published serving figures, however they are written: predicted, out of scope, or refused with a reason."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from raison.errors import UserError
+from raison.plan.asked import asked_of
+from raison.plan.rows import Prediction, Row, row_of
+from raison.plan.serving_cases import case_of, engine_of
+from raison.plan.serving_rows import predict
+from raison.plan.silicon import is_silicon, read_silicon
+
+R1 = {
+    "model": "DeepSeek-R1",
+    "params_total": "671e9",
+    "params_active": "37e9",
+    "precision": "fp8",
+    "hardware": "H200",
+    "chips": "8",
+}
+
+
+def _row(**values: str) -> Row:
+    return row_of({"id": "x-1", "metric": "tpot_ms", "value": "10", "unit": "ms", "source": "somebody", **R1, **values})
+
+
+def _predicted(**values: str) -> Prediction:
+    found = predict(_row(**values))
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(
+    ("metric", "unit", "expected"),
+    [
+        ("tpot_ms", "ms", ("tpot", "all")), ("mean_itl_ms", "ms", ("tpot", "all")),
+        ("p99_ttft_ms", "ms", ("ttft", "all")),
+        ("output_tok_s", "tok/s per 8-GPU node", ("output", "node")),
+        ("tok_s_per_gpu", "tok/s/GPU", ("output", "chip")),
+        ("total_tok_s_per_gpu", "tok/s/GPU", ("total", "chip")), ("decode_tok_s", "tok/s", ("output", "all")),
+        ("prefill_tok_s", "tok/s", ("prompt", "all")), ("tok_s_per_user", "tok/s/user", ("user", "all")),
+        ("output_throughput", "tokens/s", ("output", "all")), ("cost_per_Mtok_out", "USD/Mtok", ("cost_output", "all")),
+    ],
+)  # fmt: skip
+def test_metrics_are_read_as_they_are_written(metric: str, unit: str, expected: tuple[str, str]) -> None:
+    asked = asked_of(_row(metric=metric, unit=unit))
+    assert asked is not None and (asked.metric, asked.per) == expected
+
+
+@pytest.mark.parametrize(
+    "metric", ["gpu_hours", "output_tokens", "capex", "system_power", "tok_s_per_MW", "speedup", "pass@1"]
+)
+def test_what_is_no_serving_figure_is_out_of_scope(metric: str) -> None:
+    assert predict(_row(metric=metric)) is None
+    assert predict(_row(id="tr-1", metric="tok_s_per_gpu")) is None, "training's throughput"
+
+
+def test_time_grows_with_streams_and_the_rate_with_it() -> None:
+    tpots = [_predicted(workload=f"vllm ISL/OSL 1k/1k conc {n} TP8").value.mid for n in (1, 16, 128)]
+    rates = [
+        _predicted(workload=f"vllm ISL/OSL 1k/1k conc {n} TP8", metric="output_tok_s", unit="tok/s").value.mid
+        for n in (1, 16, 128)
+    ]
+    assert tpots == sorted(tpots) and rates == sorted(rates)
+
+
+def test_units_scale_from_a_chip_to_a_node() -> None:
+    words = "sglang ISL/OSL 1024/1024 conc 64 TP8"
+    chip = _predicted(workload=words, metric="output_tok_s", unit="tok/s/GPU").value.mid
+    node = _predicted(workload=words, metric="output_tok_s", unit="tok/s per 8-GPU node").value.mid
+    whole = _predicted(workload=words, metric="output_tok_s", unit="tok/s").value.mid
+    total = _predicted(workload=words, metric="total_tok_s", unit="tok/s").value.mid
+    assert node == pytest.approx(8 * chip) and whole == pytest.approx(node) and total == pytest.approx(2 * whole)
+
+
+def test_a_promised_speed_and_no_promise_at_all_are_searched() -> None:
+    fast, slow = (
+        _predicted(
+            workload=f"ISL/OSL 8k/1k at {n} tok/s/user", metric="total_tok_s_per_gpu", unit="tok/s/GPU", chips=""
+        )
+        for n in (100, 30)
+    )
+    assert slow.value.mid > 1.5 * fast.value.mid
+    offline = _predicted(workload="MLPerf Inference v5.1 Offline", metric="output_tok_s", unit="tok/s")
+    assert any("3880 out" in clause for clause in offline.assumptions)
+
+
+def test_a_known_source_gets_the_narrower_interval() -> None:
+    words = "vllm ISL/OSL 1024/1024 conc 16 TP8"
+    own = _predicted(
+        workload=words, model="Llama-3.1-70B", params_total="70e9", source="ai-dynamo/aiconfigurator:x"
+    ).value
+    other = _predicted(workload=words, model="Llama-3.1-70B", params_total="70e9").value
+    assert own.mid == other.mid and own.high < other.high
+
+
+def test_an_unknown_model_is_predicted_from_its_parameters() -> None:
+    found = _predicted(model="Nobody-1", params_total="120e9", params_active="12e9", workload="conc 8 TP8")
+    assert any("only Nobody-1's parameters are known" in clause for clause in found.assumptions)
+    with pytest.raises(UserError, match="there is no model"):
+        predict(_row(model="Nobody-1", params_total="", params_active=""))
+
+
+def test_unknown_hardware_is_refused_by_name() -> None:
+    with pytest.raises(UserError, match="abacus"):
+        predict(_row(hardware="an abacus"))
+
+
+def test_engines_are_found_in_words_width_or_source() -> None:
+    assert engine_of(_row(workload="TensorRT-LLM v1.2")) == "trtllm"
+    assert engine_of(_row(precision="q4_k_m")) == "llama.cpp"
+    assert engine_of(_row(source="kvcache-ai/ktransformers:README.md")) == "ktransformers"
+    assert engine_of(_row()) == ""
+
+
+def test_guessing_ahead_is_read_and_named() -> None:
+    plain, guessed = (_predicted(workload=f"conc 1 TP8 {words}").value.mid for words in ("", "MTP"))
+    assert guessed < plain
+    case, clauses = case_of(_row(workload="conc 1 simulated MTP 60% accept"), asked_of(_row()))  # type: ignore[arg-type]
+    assert case.load.tokens_a_step == 1.6 and any("guessing" in clause for clause in clauses)
+
+
+WORDS = st.lists(
+    st.sampled_from(["ISL/OSL", "8k/1k", "conc", "TP", "EP72", "DP", "bs", "0", "1e9", "-3", "64", "prefill",
+                     "decode", "MTP",
+                     "MLPerf", "Server", "Offline", "at 30 tok/s/user", "100%", "cache hits",
+                     "disagg", "ranks", "KV4989"]),
+    max_size=8,
+).map(" ".join)  # fmt: skip
+HARDWARE = st.sampled_from(
+    ["H100", "2x RTX 4090", "GB300 NVL72", "Groq LPU", "laptop", "EPYC, 12x DDR5-5600", "TPU v6e", "", "???"]
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    words=WORDS, hardware=HARDWARE, chips=st.sampled_from(["", "0", "1", "7", "72", "1814 avg", "-4"]),
+    metric=st.sampled_from(["tpot_ms", "ttft_ms", "output_tok_s", "prefill_tok_s", "tok_s_per_user", "cost_per_Mtok_total",
+                            "total_tok_s"]),
+    model=st.sampled_from(["DeepSeek-R1", "Llama-3-8B", "Mixtral", "Unknown"]),
+    total=st.sampled_from(["", "8e9", "1.2T", "0"]),
+)  # fmt: skip
+def test_no_row_does_more_than_be_refused(
+    words: str, hardware: str, chips: str, metric: str, model: str, total: str
+) -> None:
+    row = _row(workload=words, hardware=hardware, chips=chips, metric=metric, model=model, params_total=total)
+    try:
+        found = predict(row)
+    except UserError:
+        return
+    assert found is not None and 0 < found.value.low <= found.value.mid <= found.value.high
+
+
+def test_silicon_lines_become_rows_of_the_chips_that_there_were(tmp_path: Path) -> None:
+    line = {
+        "id": "a", "silicon_data_source": "silicon_concurrency=64; measured=2026-03-01T00", "backend": "sglang",
+        "model_path": "deepseek-ai/DeepSeek-R1", "system": "b200_sxm", "precision": "fp4", "mode": "agg", "isl": "1024",
+        "osl": "1024", "gemm_quant_mode": "nvfp4", "batch_size": "64", "tp_size": "64", "attention_dp_size": "1",
+        "moe_tp_size": "8", "moe_ep_size": "8", "silicon_ttft_ms": "200", "silicon_tpot_ms": "10",
+    }  # fmt: skip
+    path = tmp_path / "silicon.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(line))
+        writer.writeheader()
+        writer.writerows([line, line, {**line, "id": "b", "mode": "disagg"}, {**line, "id": "c", "system": "gb200"}])
+    assert is_silicon(path)
+    rows = read_silicon(path)
+    assert [row.metric for row in rows] == ["tpot_ms", "ttft_ms"], "once, and the aggregated line alone"
+    assert rows[0].chips == 8 and rows[0].workload.tp == 8 and rows[0].workload.concurrency == 64
+    assert rows[0].date == "2026-03"
