@@ -42,6 +42,11 @@ MOST = (
 )
 
 
+def chips_told(row: Row) -> float | None:
+    """How many chips the row tells of; None where it tells none, or what cannot be."""
+    return row.chips if row.chips and row.chips >= 1 else None
+
+
 def engine_of(row: Row) -> str:
     """The engine that a row names; llama.cpp for GGUF's widths, TensorRT-LLM for NVIDIA's own results."""
     for words in (row.text.lower(), row.precision.lower(), row.source.lower()):
@@ -79,7 +84,7 @@ def _chips(row: Row, shape: Shape) -> tuple[Chip, float | None, tuple[str, ...]]
     chip = chip_in(row.hardware) or from_memory_words(row.hardware) or _class_of(row.hardware)
     if chip is None:
         raise UserError(f'{row.id}: the hardware "{row.hardware}" is not known')
-    named, told = count_in(row.hardware), row.chips
+    named, told = count_in(row.hardware), chips_told(row)
     if chip.kind in ("cpu", "apple", "this"):
         sockets = 1 if row.workload.says("single socket") else named or told or chip.sockets
         return with_count(chip, sockets), 1, (f"{sockets:g} sockets",) if sockets > 1 else ()
@@ -140,10 +145,9 @@ def _guessing(row: Row) -> tuple[float, tuple[str, ...]]:
 
 def _streams(row: Row, asked: Asked) -> float | None:
     words = row.workload
-    if words.batch_per_chip and row.chips:
-        return words.batch_per_chip * row.chips
-    if words.batch and words.says("ranks") and row.chips:
-        return words.batch * row.chips
+    each = words.batch_per_chip or (words.batch if words.says("ranks") else None)
+    if each and (chips := chips_told(row)):
+        return each * chips
     if words.concurrency or words.batch:
         return words.concurrency or words.batch
     if words.says(

@@ -20,7 +20,7 @@ from raison.plan.roofline import Constants
 from raison.plan.rows import Prediction, Row
 from raison.plan.search import Limits, best, filled_up
 from raison.plan.serving import STEP, Case, Figures, figures, prompt_rate
-from raison.plan.serving_cases import case_of
+from raison.plan.serving_cases import case_of, chips_told
 from raison.plan.suites import suite_of
 
 GROUPS: Mapping[str, str] = {
@@ -78,10 +78,11 @@ def _cheapest(case: Case, row: Row, constants: Constants, limits: Limits) -> Cas
     words, nvidia = row.workload, case.chip.vendor == "NVIDIA"
     if words.tp or words.ep or words.dp or case.layout.chips >= UNIT or case.chip.kind not in ("gpu", "tpu"):
         return None
-    layouts = list(candidates(case.shape, int(row.chips) if row.chips else None, min(case.chip.domain, FRONTIER)))
+    told = chips_told(row)
+    layouts = list(candidates(case.shape, int(told) if told else None, min(case.chip.domain, FRONTIER)))
     if not nvidia:  # whose engines alone ran ranks of attention, and prefill apart, in published runs
         layouts = [layout for layout in layouts if layout.dp == 1 and layout.chips <= case.chip.domain]
-    cases = [case, replace(case, disaggregated=True)] if nvidia and not row.chips else [case]
+    cases = [case, replace(case, disaggregated=True)] if nvidia and not told else [case]
     found = [choice for each in cases if (choice := best(each, layouts, constants, limits, "price"))]
     return max(found, key=lambda choice: choice.a_chip).case if found else None
 
@@ -132,11 +133,8 @@ def _scale(case: Case, asked: Asked, row: Row, chips: float) -> float:
         return 1 / chips
     if asked.per == "node":
         return 8 / chips
-    whole = (
-        row.chips
-        if row.chips and case.chip.kind not in ("cpu", "apple", "this") and case.engine != "llama.cpp"
-        else chips
-    )
+    one = case.chip.kind in ("cpu", "apple", "this") or case.engine == "llama.cpp"
+    whole = chips if one else chips_told(row) or chips
     return max(1.0, whole / chips) if not case.disaggregated else whole / chips
 
 

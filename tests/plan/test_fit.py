@@ -23,9 +23,10 @@ def _rows(origin: str, engine: str, constants: Constants) -> list[Row]:
         for streams in (1, 4, 16, 64):
             for lengths in ("1024/1024", "4096/512"):
                 row = row_of({
-                    "id": f"{origin}-{engine}-{metric}-{streams}-{lengths}", "model": "Llama-3.1-70B", "hardware": "H100",
-                    "chips": "4", "precision": "fp8", "workload": f"{engine} ISL/OSL {lengths} conc {streams} TP4",
-                    "metric": metric, "value": "1", "unit": "ms", "source": origin, "date": "2026-01",
+                    "id": f"{origin}-{engine}-{metric}-{streams}-{lengths}", "model": "Llama-3.1-70B",
+                    "hardware": "H100", "chips": "4", "precision": "fp8",
+                    "workload": f"{engine} ISL/OSL {lengths} conc {streams} TP4", "metric": metric,
+                    "value": "1", "unit": "ms", "source": origin, "date": "2026-01",
                 })  # fmt: skip
                 (point,) = points_of([row])
                 rows.append(replace(row, value=value_of(point.case, point.asked, constants, row)))

@@ -141,8 +141,8 @@ HARDWARE = st.sampled_from(
 @settings(max_examples=150, deadline=None)
 @given(
     words=WORDS, hardware=HARDWARE, chips=st.sampled_from(["", "0", "1", "7", "72", "1814 avg", "-4"]),
-    metric=st.sampled_from(["tpot_ms", "ttft_ms", "output_tok_s", "prefill_tok_s", "tok_s_per_user", "cost_per_Mtok_total",
-                            "total_tok_s"]),
+    metric=st.sampled_from(["tpot_ms", "ttft_ms", "output_tok_s", "prefill_tok_s", "tok_s_per_user",
+                            "cost_per_Mtok_total", "total_tok_s"]),
     model=st.sampled_from(["DeepSeek-R1", "Llama-3-8B", "Mixtral", "Unknown"]),
     total=st.sampled_from(["", "8e9", "1.2T", "0"]),
 )  # fmt: skip
