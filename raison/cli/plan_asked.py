@@ -6,7 +6,8 @@ from argparse import Namespace
 from math import inf
 
 from raison.errors import UserError
-from raison.plan.chips import count_in, find_chip
+from raison.hardware import probe
+from raison.plan.chips import THIS, count_in, find_chip
 from raison.plan.models import find_model
 from raison.plan.precision import WIDTHS, Width, width_in
 from raison.plan.question import Question, Wish
@@ -15,6 +16,8 @@ from raison.plan.search import Limits
 
 def question_of(arguments: Namespace, model: str, chip: str) -> Question:
     """The question about one model on one chip. UserError for what cannot be."""
+    if arguments.refresh and chip.lower() in THIS:
+        probe(refresh=True)
     chips = arguments.chips if arguments.chips is not None else count_in(chip)
     wish = Wish(*(getattr(arguments, name, None) for name in ("tp", "pp", "dp", "ep")))
     limits = Limits(*(_seconds(getattr(arguments, name), name) for name in ("max_tpot", "max_ttft")))

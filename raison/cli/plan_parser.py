@@ -120,6 +120,7 @@ def _model_and_chip(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--chip", default="this", metavar="NAME", help="such as H100, 8xH200, M3 Ultra or this machine (default: this)"
     )
+    parser.add_argument("--refresh", action="store_true", help="measure this machine's bandwidth and rates anew")
     parser.add_argument("--chips", type=int, metavar="N", help="how many (default: what the layout needs)")
     parser.add_argument(
         "--usd-per-hour", type=float, metavar="X", help="price of a chip (default: the chip's own, dated)"

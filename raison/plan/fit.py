@@ -2,9 +2,9 @@
 
 A tree of nodes (a class of chips; an engine, or a family of models, on it; a family on a chip, under an engine) is
 fitted from the root down: each node by Gauss-Newton on the logarithms of measured over predicted, with Huber's weights
-against outliers and a Gaussian prior around its parent, so that a node with few points stays near it. Then each source is left
-out in turn (a sample of many models: each model), the nodes that it counts in are fitted without it, and its points say
-how far the planner is off elsewhere. Not covered: which formula (roofline.py).
+against outliers and a Gaussian prior around its parent, so that a node with few points stays near it. Then each source
+is left out in turn (a sample of many models: each model), the nodes that it counts in are fitted without it, and its
+points say how far the planner is off elsewhere. Not covered: which formula (roofline.py).
 """
 
 from __future__ import annotations

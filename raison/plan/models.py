@@ -54,6 +54,8 @@ class Shape:
     """Parameters in routed experts, all of them."""
     mtp: float = 0.0
     """Parameters of MTP modules, on top of `total`."""
+    published: str = ""
+    """The width that its weights were published in, where that is not 16 bits."""
     spec: ModelSpec | None = None
     assumed: tuple[str, ...] = ()
 
@@ -114,7 +116,7 @@ def find_model(name: str, total: float | None = None, active: float | None = Non
 
 def known_model(name: str) -> Shape | None:
     """A preset or a published model, by its longest alias among the words of `name`; None where there is none."""
-    if name in PRESETS:
+    if name in PRESETS and _plain(name) not in _known():
         return shape_of(name, PRESETS[name])
     words = f" {_plain(name)} "
     aliases = [alias for alias in _known() if f" {alias} " in words]
@@ -168,11 +170,10 @@ def _entries() -> Mapping[str, Any]:
 @cache
 def _shape(name: str) -> Shape:
     entry = _entries()[name]
-    if "preset" in entry:
-        return replace(shape_of(name, PRESETS[entry["preset"]]), name=name)
-    if "spec" in entry:
-        return shape_of(name, ModelSpec.from_dict(entry["spec"]))
-    return Shape(name=name, **entry["shape"])
+    if "shape" in entry:
+        return Shape(name=name, published=entry.get("published", ""), **entry["shape"])
+    spec = PRESETS[entry["preset"]] if "preset" in entry else ModelSpec.from_dict(entry["spec"])
+    return replace(shape_of(name, spec), published=entry.get("published", ""))
 
 
 def _from_file(path: Path) -> Shape:

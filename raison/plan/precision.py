@@ -88,11 +88,13 @@ SPELLINGS: tuple[tuple[str, str], ...] = (
 
 
 def usual_width(shape: Shape, chip: Chip) -> Width:
-    """The width that a model is mostly served in on a chip: its own where it was published in 8 or 4 bits, FP8 where
-    the chip has it, 8 bits where memory is on the chip alone, else 16 bits."""
-    if shape.name.startswith("gpt-oss"):
-        return WIDTHS["mxfp4"]
-    if (shape.latent and shape.routed) or "fp8" in chip.tflops:
+    """The width that a model is mostly served in on a chip: the one it was published in, 4 bits on a machine at home,
+    FP8 where the chip has it, 8 bits where memory is on the chip alone, else 16 bits."""
+    if shape.published:
+        return WIDTHS[shape.published]
+    if chip.kind in ("this", "cpu", "apple", "consumer"):
+        return WIDTHS["q4_0" if chip.kind == "this" else "q4_k_m"]
+    if "fp8" in chip.tflops:
         return WIDTHS["fp8"]
     return WIDTHS["int8" if chip.kind == "sram" and "int8" in chip.tflops else "bf16"]
 

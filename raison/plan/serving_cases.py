@@ -100,13 +100,13 @@ def _class_of(hardware: str) -> Chip | None:
 
 
 def _width(row: Row, shape: Shape, chip: Chip) -> tuple[Width, tuple[str, ...]]:
-    """The row's width; else the model's own, or one that the chip has. Experts of gpt-oss are MXFP4 everywhere."""
-    if shape.name.startswith("gpt-oss"):
+    """The row's width; else the model's own, or one that the chip has. What was trained in MXFP4 is that everywhere."""
+    if shape.published == "mxfp4":
         return WIDTHS["mxfp4"], ()
     width = width_in(row.precision) or width_in(row.text)
     if width is not None:
         return width, ()
-    plain = engine_of(row) in ("vllm", "sglang") and not shape.latent
+    plain = engine_of(row) in ("vllm", "sglang") and not shape.published
     width = WIDTHS["bf16"] if plain else usual_width(shape, chip)
     return width, (f"weights in {width.name}",)
 

@@ -83,7 +83,7 @@ def test_a_case_takes_the_deepest_node() -> None:
     (point, *_) = points_of(_rows("lab", "vllm", TRUTH))
     assert keys_of(point.case)[0] == ("H100 SXM", "vllm", "dense")
     assert choose(point.case).key == ("H100 SXM", "vllm", "dense")
-    assert choose(replace(point.case, engine="nobody's")).key == ("gpu",)
+    assert choose(replace(point.case, engine="nobody's")).key == ("gpu", "dense")
 
 
 @pytest.mark.parametrize("name", ["memory", "decode", "prefill", "link"])
