@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from raison.plan.calibration import Calibration
 from raison.plan.interval import Interval
 from raison.plan.question import Posed, Question, pose
-from raison.plan.search import Choice, choices
+from raison.plan.roofline import Layout
+from raison.plan.search import Choice, choices, staged
 from raison.plan.serving import most_streams, with_streams
 
 GRID = 2**0.5
@@ -47,12 +48,19 @@ def frontier(question: Question) -> Frontier:
     return Frontier(question, tuple(points), posed.calibration, posed.assumptions)
 
 
-def _all(question: Question, posed: Posed) -> Iterator[Choice]:
-    for layout in posed.layouts:
-        case = replace(posed.case, layout=layout)
-        most, streams = most_streams(case), question.streams or 1.0
-        while streams <= most:
-            yield from choices(with_streams(case, streams), (layout,), posed.calibration.constants, question.limits)
-            if question.streams:
-                break
-            streams *= GRID
+def _all(question: Question, posed: Posed) -> list[Choice]:
+    """Every choice of one stage; of several where there is none."""
+    for layouts in staged(posed.layouts):
+        if found := [choice for layout in layouts for choice in _over_streams(question, posed, layout)]:
+            return found
+    return []
+
+
+def _over_streams(question: Question, posed: Posed, layout: Layout) -> Iterator[Choice]:
+    most, streams = most_streams(replace(posed.case, layout=layout)), question.streams or 1.0
+    while streams <= most:
+        case = with_streams(posed.case, streams)
+        yield from choices(case, (layout,), posed.calibration.constants, question.limits)
+        if question.streams:
+            break
+        streams *= GRID

@@ -7,7 +7,7 @@ token, and of equally fast layouts the cheapest. Not covered: mixed lengths, mor
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 from typing import Literal
@@ -60,12 +60,20 @@ def choices(case: Case, layouts: Iterable[Layout], constants: Constants, limits:
             yield Choice(filled, found)
 
 
-def best(case: Case, layouts: Iterable[Layout], constants: Constants, limits: Limits, aim: Aim) -> Choice | None:
+def best(case: Case, layouts: Sequence[Layout], constants: Constants, limits: Limits, aim: Aim) -> Choice | None:
     """The choice that serves `aim` best; None where no layout fits and meets the limits."""
     if aim == "speed" and not case.load.streams:
         case = with_streams(case, 1.0)  # nobody is faster than a user who is alone
     keys = {"price": lambda c: (c.a_chip, c.a_user), "speed": lambda c: (round(c.a_user, 3), c.a_chip)}
-    return max(choices(case, layouts, constants, limits), key=keys[aim], default=None)
+    for some in staged(layouts):
+        if found := max(choices(case, some, constants, limits), key=keys[aim], default=None):
+            return found
+    return None
+
+
+def staged(layouts: Sequence[Layout]) -> tuple[list[Layout], list[Layout]]:
+    """Layouts of one stage, and the others: stages are for models that fit in no other way, as engines take them."""
+    return [layout for layout in layouts if layout.pp == 1], [layout for layout in layouts if layout.pp > 1]
 
 
 def filled_up(case: Case, constants: Constants, limits: Limits) -> Case:
