@@ -28,13 +28,17 @@ def plan_commands(commands: Commands) -> None:
 def _train(kinds: Commands) -> ArgumentParser:
     parser = add(
         kinds, "train", "FLOPs, chip-hours, dollars and memory of pre-training",
-        "raison plan train r1-671b --chip H800 --chips 2048 --tokens 14.8e12",
+        "raison plan train r1-671b --chip H800 --chips 2048 --tokens 14.8e12 --precision fp8",
     )  # fmt: skip
     _model_and_chip(parser)
-    parser.add_argument("--tokens", type=float, metavar="N", help="training tokens (default: 20 a parameter activated)")
+    parser.add_argument(
+        "--tokens", type=float, metavar="N", help="training tokens (default: the model's own, or 20 a parameter)"
+    )
     parser.add_argument("--sequence", type=int, default=4096, metavar="N", help="tokens of a sequence (default: 4096)")
     parser.add_argument("--batch-tokens", type=float, metavar="N", help="tokens of a global batch")
     parser.add_argument("--precision", choices=PRECISIONS, default="bf16", help="of the products (default: bf16)")
+    for name, what in (("tp", "tensor"), ("pp", "pipeline"), ("dp", "data"), ("ep", "expert")):
+        parser.add_argument(f"--{name}", type=int, metavar="N", help=f"{what} parallelism (default: searched)")
     return parser
 
 
@@ -102,10 +106,14 @@ def _fit(kinds: Commands) -> ArgumentParser:
 def _validate(kinds: Commands) -> ArgumentParser:
     parser = add(
         kinds, "validate", "predict every row in scope of a file of published figures: coverage, then errors",
-        "raison plan validate published.csv --json",
+        "raison plan validate published.csv", "raison plan validate published.csv --hold-out --json",
     )  # fmt: skip
     parser.add_argument("file", type=Path, metavar="FILE.csv", help="a file with the columns of published.csv")
-    parser.add_argument("--rows", action="store_true", help="show every row beside its prediction")
+    parser.add_argument("--rows", action="store_true", help="show every row beside its prediction, or why it has none")
+    parser.add_argument(
+        "--hold-out", action="store_true",
+        help="refit training's constants without each source before its rows are predicted",
+    )  # fmt: skip
     return parser
 
 

@@ -50,6 +50,11 @@ EPOCH_REFIT = Chinchilla(E=1.81686, A=482.00572, B=2085.43420, alpha=0.34781, be
 epoch-research/analyzing-chinchilla, data_analysis.ipynb, 2024-05)."""
 
 
+def batch_tokens(flops: float) -> float:
+    """Tokens of the best batch for a training budget: B = 0.2920 C^0.3271 (DeepSeek LLM, arXiv:2401.02954, eq. 1)."""
+    return float(0.2920 * flops**0.3271)
+
+
 @dataclass(frozen=True, slots=True)
 class Sigmoid:
     """R(C) = start + (ceiling - start) / (1 + (midpoint / C)^exponent)."""

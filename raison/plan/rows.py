@@ -53,12 +53,14 @@ class Row:
 
     @property
     def origin(self) -> str:
-        """What a source is when a file is split by source: the repository, paper or site before `:`, `;` or a space.
+        """What a source is when a file is split by source: the repository, paper or site, and in MLPerf the submitter.
 
-        `mlcommons/training_results_v5.0:NVIDIA/results/...` is `mlcommons/training_results_v5.0`.
+        `deepseek-ai/DeepSeek-V3:README.md` is `deepseek-ai/DeepSeek-V3`.
         """
         head = re.split(r"[;(]| via | Table | sec |\s", self.source.strip(), maxsplit=1)[0]
-        return re.sub(r"^(?!arXiv:)([^:]+):.*$", r"\1", head).strip(" ,") or self.id
+        place, _, path = head.partition(":")
+        kept = f"{place}:{path.split('/')[0]}" if place == "arXiv" or place.startswith("mlcommons") else place
+        return kept.strip(" ,:") or self.id
 
 
 @dataclass(frozen=True, slots=True)
