@@ -45,7 +45,7 @@ def _train(kinds: Commands) -> ArgumentParser:
 def _rl(kinds: Commands) -> ArgumentParser:
     parser = add(
         kinds, "rl", "what reinforcement learning costs: rollouts, updates, chips",
-        "raison plan rl r1-671b --chip H800 --chips 512 --steps 10400",
+        "raison plan rl r1-671b --chip H800 --chips 512 --precision fp8 --steps 10400 --output 8000 --longest 32768",
     )  # fmt: skip
     _model_and_chip(parser)
     parser.add_argument("--steps", type=int, default=1000, metavar="N", help="updates (default: 1000)")
@@ -53,6 +53,12 @@ def _rl(kinds: Commands) -> ArgumentParser:
     parser.add_argument("--samples", type=int, default=16, metavar="N", help="samples of a problem (default: 16)")
     parser.add_argument("--input", type=int, default=256, metavar="N", help="tokens of a prompt (default: 256)")
     parser.add_argument("--output", type=int, default=4096, metavar="N", help="tokens of a sample (default: 4096)")
+    parser.add_argument("--longest", type=int, metavar="N", help="limit of a sample's tokens (default: 4 x --output)")
+    parser.add_argument("--round", type=int, metavar="N", help="samples drawn at once (default: those of a step)")
+    parser.add_argument("--asynchronous", action="store_true", help="no round waits for its longest sample")
+    parser.add_argument(
+        "--guess", type=float, default=1.0, metavar="X", help="tokens a step with speculation (default: 1)"
+    )
     parser.add_argument("--precision", choices=PRECISIONS, default="bf16", help="of the products (default: bf16)")
     return parser
 

@@ -3,8 +3,8 @@
 A round of GRPO samples answers, reads them twice without gradients, then trains on them (Shao et al.,
 arXiv:2402.03300, algorithm 1). Sampling is as slow as the slower of two: all tokens at the chips' throughput, or the
 longest answer, token after token, where a round waits for it. The second is what made R1-Zero's rounds long: 8,192
-answers on 512 chips, the longest of 32,768 tokens and more. Not covered: how fast tokens are (serving.py gives it), what
-is learnt (laws.py), rewards that need a model.
+answers on 512 chips, the longest of 32,768 tokens and more. Not covered: how fast tokens are (rl_sampling.py asks the
+serving model), what is learnt (laws.py), rewards that need a model.
 """
 
 from __future__ import annotations

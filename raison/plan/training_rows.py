@@ -32,7 +32,6 @@ SAMPLE_TOKENS, EPOCHS = 5355, 3
 SETUP_SPREAD = 2.5
 """Factor of fine-tuning's time where neither lengths nor epochs are told."""
 SERVING = (r"decode", r"prefill", r"\bisl\b", r"inference", r"serving", r"tok/s/user")
-REINFORCED = (r"\brl\b", r"grpo", r"\bppo\b", r"reinforce", r"rlvr", r"\brlhf\b", r"on-policy")
 TUNED_ALONG = (r"\bsft\b", r"fine-?tun", r"\blora\b")
 
 
@@ -79,16 +78,16 @@ class Setting:
 
 def predict(row: Row, law: Utilization | None = None) -> Prediction | None:
     """A rows.Predictor for training; `law` is the shipped one unless given."""
+    if rl_rows.is_reinforced(row):
+        return rl_rows.predict(row, law)
     found = estimate(row)
-    return rl_rows.predict(row) if found is None else found.predict(law or fitted())
+    return None if found is None else found.predict(law or fitted())
 
 
 def estimate(row: Row) -> Estimate | None:
     """The row at full utilisation; None where it is no training row. UserError where it lacks what it would need."""
     maker = METRICS.get(row.metric) or next((make for name, make in LIKE.items() if re.search(name, row.metric)), None)
-    if maker is None or (row.workload.says(*REINFORCED) and maker is not METRICS["kv_bytes_per_token"]):
-        return None
-    return maker(row)
+    return None if maker is None or rl_rows.is_reinforced(row) else maker(row)
 
 
 def observe(row: Row) -> Observation | None:

@@ -1,0 +1,53 @@
+"""How fast chips sample answers for reinforcement learning: the serving model at a round's batch.
+
+Every instance, the smallest group of chips that holds the model or a node, gets its share of a round's answers. The
+last quarter of them decides how long the longest answer's tokens take. Not covered: layouts of rollouts other than the usual
+one, engines by name.
+"""
+
+from __future__ import annotations
+
+from raison.errors import UserError
+from raison.plan.batching import Load
+from raison.plan.calibration import choose
+from raison.plan.chips import Chip
+from raison.plan.interval import Interval
+from raison.plan.layouts import layout_for, smallest
+from raison.plan.models import Shape
+from raison.plan.precision import WIDTHS
+from raison.plan.rl import Recipe, Sampling
+from raison.plan.serving import Case, figures, with_streams
+
+NODE = 8
+LAST = 4
+"""The longest answers are sampled in a batch so many times smaller."""
+
+
+def sampling_speed(
+    shape: Shape, chip: Chip, chips: int, recipe: Recipe, precision: str, guess: float = 1.0
+) -> tuple[Sampling, tuple[str, ...]]:
+    """Tokens/s of a chip and seconds a token at a round's batch, and what was assumed.
+
+    Args:
+        guess: tokens that a step yields with speculation.
+
+    UserError where the chips do not hold the model.
+    """
+    width, load = WIDTHS[precision], Load(recipe.prompt, recipe.mean_tokens, 1.0, guess)
+    size = smallest(shape, chip, width, load)
+    if size > chips:
+        raise UserError(f"{shape.name} in {width.name} needs {size} x {chip.name} to sample from; there are {chips}")
+    size = max(size, min(NODE, chips)) if shape.routed else size
+    streams = max(1.0, recipe.round / (chips / size))
+    case = Case(
+        shape, chip, width, layout_for(shape, chip, size), Load(recipe.prompt, recipe.mean_tokens, streams, guess)
+    )
+    calibration = choose(case)
+    busy = figures(case, calibration.constants)
+    last = figures(with_streams(case, max(1.0, streams / LAST)), calibration.constants)
+    said = (f"rollouts in {width.name} on groups of {size} chips, {streams:,.0f} answers each",
+            f"serving's constants of {calibration.name}")  # fmt: skip
+    return Sampling(
+        tokens_a_chip=Interval.within(busy.output / busy.chips, calibration.spread("rate", "")),
+        tpot=Interval.within(last.speed.tpot, calibration.spread("tpot", "")),
+    ), said
