@@ -35,8 +35,8 @@ def command(arguments: Namespace) -> int:
 
 
 def ask_of(arguments: Namespace) -> TrainingAsk:
-    given = (arguments.tp, arguments.pp, arguments.dp, arguments.ep)
-    layout = TrainingLayout(*(size or 1 for size in given)) if any(given) else None
+    tp, pp, dp, ep = (getattr(arguments, name) for name in ("tp", "pp", "dp", "ep"))
+    layout = TrainingLayout(tp or 1, pp or 1, dp or 1, ep or 1) if any((tp, pp, dp, ep)) else None
     return TrainingAsk(
         shape=find_model(arguments.model),
         chip=find_chip(arguments.chip),

@@ -6,9 +6,9 @@ Not covered: the predictions themselves (raison.plan).
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Sequence
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from raison.cli.output import console_for, emit_json, visible
@@ -40,7 +40,8 @@ def _show(console: Console, report: Report, rows: bool) -> None:
     console.print(f"80 % intervals hold {_share(whole.interval_coverage)}")
     console.print(_groups(report))
     if rows:
-        console.print(_rows(report.outcomes))
+        for outcome in report.outcomes:
+            console.print(_row(outcome), soft_wrap=True)
     else:
         console.print("[dim]--rows shows every row, and why one was left out[/dim]")
 
@@ -57,18 +58,18 @@ def _groups(report: Report) -> Table:
     return table
 
 
-def _rows(outcomes: Sequence[Outcome]) -> Table:
-    table = _table("row", "metric", "measured", "predicted", "80 % interval", "error", "note")
-    for outcome in outcomes:
-        row, found = outcome.row, outcome.prediction
-        told = (visible(row.id), visible(row.metric), f"{row.value:,.4g}" if row.value else "-")
-        if found is None:
-            table.add_row(*told, "-", "", "", visible(outcome.reason), style="dim")
-        else:
-            value = found.value
-            span = f"{value.low:,.4g} to {value.high:,.4g}"
-            table.add_row(*told, f"{value.mid:,.4g}", span, _share(outcome.error), "; ".join(found.assumptions))
-    return table
+def _row(outcome: Outcome) -> str:
+    """One line: what was measured, what was predicted and how far off, or why nothing was."""
+    row, found = outcome.row, outcome.prediction
+    measured = f"{row.value:,.4g} {row.unit}" if row.value else "-"
+    told = escape(visible(f"{row.id}  {row.metric}  {measured}"))
+    if found is None:
+        return f"{told}  [dim]{escape(visible(outcome.reason))}[/dim]"
+    value = found.value
+    said = f"  [dim]{escape(visible('; '.join(found.assumptions)))}[/dim]" if found.assumptions else ""
+    inside = "inside" if outcome.held else "outside"
+    return (f"{told}  [bold]{value.mid:,.4g}[/bold] ({value.low:,.4g} to {value.high:,.4g}), off by "
+            f"{_share(outcome.error)}, {inside}{said}")  # fmt: skip
 
 
 def _metric(outcome: Outcome) -> str:

@@ -1,8 +1,8 @@
 """How fast chips sample answers for reinforcement learning: the serving model at a round's batch.
 
 Every instance, the smallest group of chips that holds the model or a node, gets its share of a round's answers. The
-last quarter of them decides how long the longest answer's tokens take. Not covered: layouts of rollouts other than the usual
-one, engines by name.
+last quarter of them decides how long the longest answer's tokens take. Not covered: layouts of rollouts other than the
+usual one, engines by name.
 """
 
 from __future__ import annotations

@@ -13,14 +13,15 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
-from math import exp, log, log2, log10
+from math import exp, log, log2, log10, sqrt
 from pathlib import Path
 
 import numpy as np
 
 from raison.errors import UserError
+from raison.hardware import cache_folder
 from raison.plan.chips import Chip
-from raison.plan.interval import Interval
+from raison.plan.interval import Z80, Interval
 
 FILE = Path(__file__).parent / "figures" / "training.json"
 ATTENTION = 1.8
@@ -44,8 +45,9 @@ ROBUST, PASSES = 2.0, 20
 """Residuals beyond ROBUST standard deviations weigh less in proportion (Huber), found in so many passes."""
 FITTED_KINDS, UNFITTED = ("gpu", "tpu"), 1.6
 """Kinds of chips that figures are from, and how much wider the interval of the others is."""
-LEAST = 1.12
-"""The narrowest factor of an interval: what reruns of one benchmark differ by."""
+LEAST: Mapping[str, float] = {"step": 1.12, "tuned": 1.2, "adapters": 1.2, "whole run": 1.2}
+"""The narrowest factor of an interval by kind. Tuned points are of one round and mostly of one framework; the same
+chips in one MLPerf round differ by up to 1.7 between submitters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,21 +140,28 @@ def fit(seen: Sequence[Observation]) -> Utilization:
         for kind, errors in _errors([point for point in seen if point.source == source], law).items():
             missed[kind] += [(abs(error), 1 / len(errors)) for error in errors]
     every = [pair for pairs in missed.values() for pair in pairs]
-    spread = {kind: _spread(pairs if len(pairs) > 3 else every) for kind, pairs in missed.items()}
+    spread = {kind: max(LEAST[kind], _spread(pairs if len(pairs) > 3 else every)) for kind, pairs in missed.items()}
     newest = max((point.date for point in seen), default="")
     return Utilization(_factors(seen), spread, len(seen), tuple(sources), newest)
 
 
 @cache
 def fitted() -> Utilization:
-    """The law as shipped, figures/training.json."""
-    values = json.loads(FILE.read_text(encoding="utf-8"))["utilization"]
-    return Utilization(**{**values, "sources": tuple(values["sources"])})
+    """The user's own law, RAISON_HOME/training.json, else the shipped one. UserError where a file is not one."""
+    own = cache_folder() / FILE.name
+    path = own if own.exists() else FILE
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))["utilization"]
+        return Utilization(**{**values, "sources": tuple(values["sources"])})
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is no law of utilisation, as `raison plan fit` writes it: {error}") from None
 
 
 def as_json(law: Utilization) -> dict[str, object]:
+    """What `fitted` reads."""
     rounded = {name: round(value, 4) for name, value in law.factors.items()}
-    return {**asdict(law), "factors": rounded, "spread": {kind: round(value, 3) for kind, value in law.spread.items()}}
+    spread = {kind: round(value, 3) for kind, value in law.spread.items()}
+    return {"utilization": {**asdict(law), "factors": rounded, "spread": spread}}
 
 
 def _errors(points: Sequence[Observation], factors: Mapping[str, float]) -> dict[str, list[float]]:
@@ -165,11 +174,19 @@ def _errors(points: Sequence[Observation], factors: Mapping[str, float]) -> dict
 
 
 def _spread(weighed: Sequence[tuple[float, float]]) -> float:
-    """The factor that holds 80 % of errors (absolute logarithm, weight)."""
+    """The factor that holds 80 % of errors (absolute logarithm, weight; the weights of a source are 1 together).
+
+    Widened as Student's t is over the normal distribution where sources are few (1 + (z^2 + 1) / 4 nu for nu degrees of
+    freedom, Abramowitz and Stegun 26.7.5), and by sqrt(1 + 1/n) for the middle that is fitted too.
+    """
+    if not weighed:
+        return 1.0
     order = sorted(weighed)
     sums = np.cumsum([weight for _, weight in order])
-    at = int(np.searchsorted(sums, 0.8 * sums[-1])) if order else 0
-    return max(LEAST, exp(order[min(at, len(order) - 1)][0])) if order else LEAST
+    sources = float(sums[-1])
+    far = order[min(int(np.searchsorted(sums, 0.8 * sources)), len(order) - 1)][0]
+    few = (1 + (Z80**2 + 1) / (4 * max(1.0, sources - 1))) * sqrt(1 + 1 / sources)
+    return exp(far * few)
 
 
 def _factors(seen: Sequence[Observation]) -> dict[str, float]:

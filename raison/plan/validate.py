@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from raison.errors import UserError
-from raison.plan import training_rows
+from raison.plan import rl_rows, training_rows
 from raison.plan.interval import relative_error
 from raison.plan.rows import Prediction, Predictor, Row
 from raison.plan.utilization import fit
@@ -98,7 +98,7 @@ def hold_out(rows: Sequence[Row], others: Sequence[Predictor]) -> Report:
     outcomes: list[Outcome] = []
     for origin in dict.fromkeys(row.origin for row in rows):
         law = fit([point for source, point in seen if source != origin])
-        predictors = (partial(training_rows.predict, law=law), *others)
+        predictors: list[Predictor] = [partial(training_rows.predict, law=law), *others]
         outcomes += validate([row for row in rows if row.origin == origin], predictors).outcomes
     return Report(tuple(outcomes))
 
@@ -115,15 +115,20 @@ def summarize(outcomes: Iterable[Outcome]) -> Summary:
 
 
 def groups_of(report: Report) -> Callable[[Outcome], str]:
-    """A key for `Report.by`: the prediction's group, or that of most rows of this metric where there is none."""
+    """A key for `Report.by`: the prediction's group; without one, that of most rows of this metric."""
     names: dict[str, list[str]] = {}
     for outcome in report.in_scope:
         if outcome.prediction:
             names.setdefault(outcome.row.metric, []).append(outcome.prediction.group)
-    most = {metric: max(set(groups), key=groups.count) for metric, groups in names.items()}
-    return lambda outcome: (
-        outcome.prediction.group if outcome.prediction else most.get(outcome.row.metric, outcome.row.metric)
-    )
+    most = {metric: max(sorted(set(groups)), key=groups.count) for metric, groups in names.items()}
+
+    def group(outcome: Outcome) -> str:
+        if outcome.prediction:
+            return outcome.prediction.group
+        row = outcome.row
+        return rl_rows.GROUP if rl_rows.is_reinforced(row) else most.get(row.metric, row.metric)
+
+    return group
 
 
 def as_json(report: Report) -> dict[str, Any]:

@@ -119,6 +119,7 @@ PATTERNS: Mapping[str, Sequence[str]] = {
         rf"{NUMBER}\s*-?(?:training |pretraining )?(?:tokens|toks)\b{NOT_OF_A_PART}",
         rf"tokens?[ =:]{NUMBER}",
         rf"\b{NUMBER}\s*(?:tok|tokens?)\b(?!\s*/)",
+        r"\b(\d[\d.]*\s*(?:t|trillion))\b",
     ),
     "samples": (rf"(?:mean )?samples{NUMBER}", rf"{NUMBER}\s*(?:samples|examples|sequences|instances)\b"),
     "global_batch": (rf"\bgbs[ =]*{NUMBER}", rf"global[ _]batch(?:[ _]size)?[ =]*{NUMBER}"),

@@ -1,0 +1,110 @@
+"""Rows of training speeds, utilisation, FLOPs and memory.
+
+Not covered: times and money (training_times.py).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from raison.errors import UserError
+from raison.plan.interval import Interval
+from raison.plan.models import find_model
+from raison.plan.published_runs import known_run
+from raison.plan.rows import Row
+from raison.plan.training import Work, work
+from raison.plan.training_setting import Estimate, sequence_of, setting
+from raison.plan.training_times import SERVING
+
+SPEED, FLOPS, MEMORY = "training throughput", "training FLOPs", "memory"
+CONVENTIONS = 1.08
+"""How far reports' own counts of FLOPs differ: attention whole, halved or left out, embeddings in or out."""
+ROUNDED, STORED = 1.02, 1.05
+"""How far figures of a cache and of stored weights, with their scales, are rounded."""
+BYTES: Mapping[str, float] = {"fp32": 4, "fp16": 2, "bf16": 2, "fp8": 1, "int8": 1, "fp4": 0.5, "int4": 0.5}
+"""Bytes of a number, by the first of these that a precision names."""
+SCALES: Mapping[str, float] = {"p": 1e15, "t": 1e12, "g": 1e9, "m": 1e6, "k": 1e3}
+
+
+def tokens_a_second(row: Row) -> Estimate | None:
+    """Tokens/s of a chip in training."""
+    if row.workload.says(*SERVING) or row.workload.isl:
+        return None
+    known = setting(row, whole_run=False)
+    return known.estimate(1 / known.seconds(1.0), 1, SPEED)
+
+
+def iteration(row: Row) -> Estimate | None:
+    """Time of a step."""
+    known, words = setting(row, whole_run=False), row.workload
+    sequences = words.global_batch or words.batch or (words.batch_tokens or 0.0) / known.sequence
+    if not sequences or not known.case.chips:
+        raise UserError("the time of a step needs its batch and the number of chips")
+    scale = 1e3 if row.unit.lower().startswith(("ms", "milli")) else 1.0
+    return known.estimate(scale * known.seconds(sequences * known.sequence) / known.case.chips, -1, SPEED)
+
+
+def utilization(row: Row) -> Estimate | None:
+    """MFU: FLOPs that count over the peak that the report divides by."""
+    known = setting(row, whole_run=False)
+    own = known.case.chip.peak("fp8") if "fp8 peak" in f"{row.precision} {row.text}".lower() else None
+    peak = own * 1e12 if own else known.case.peak
+    scale = 100.0 if "%" in row.unit or (row.value or 0.0) > 1 else 1.0
+    counted = work(known.shape, known.sequence).flops / known.work().timed
+    return known.estimate(scale * counted * known.case.peak / peak, 1, SPEED)
+
+
+def flops_a_second(row: Row) -> Estimate | None:
+    """Model FLOP/s of a chip; None for rows of kernels."""
+    if not row.params_active and not known_run(row.model):
+        return None
+    known = setting(row, whole_run=False)
+    counted = work(known.shape, known.sequence).flops / known.work().timed
+    return known.estimate(known.case.peak / _scale(row, 1e12) * counted, 1, SPEED)
+
+
+def flops(row: Row) -> Estimate:
+    """FLOPs of a whole run."""
+    run = known_run(row.model)
+    tokens = row.workload.tokens or (run.tokens if run else None)
+    if not tokens:
+        raise UserError("neither the row nor a published run says how many tokens it was trained on")
+    each, said = _counted(row)
+    return Estimate(Interval.within(each.flops * tokens, CONVENTIONS), 0, None, FLOPS, said)
+
+
+def flops_a_token(row: Row) -> Estimate:
+    each, said = _counted(row)
+    return Estimate(Interval.within(each.flops / _scale(row, 1.0), CONVENTIONS), 0, None, FLOPS, said)
+
+
+def cache(row: Row) -> Estimate:
+    """Bytes of the cache for a token of context."""
+    shape = find_model(row.model, row.params_total, row.params_active)
+    return _bytes(row, shape.cache_numbers, shape.assumed, ROUNDED)
+
+
+def weights(row: Row) -> Estimate | None:
+    """Bytes of a model's weights."""
+    return _bytes(row, row.params_total or find_model(row.model).total, (), STORED)
+
+
+def _counted(row: Row) -> tuple[Work, tuple[str, ...]]:
+    shape, run = find_model(row.model, row.params_total, row.params_active), known_run(row.model)
+    sequence, said = sequence_of(row, run)
+    return work(shape, sequence), (*shape.assumed, *said)
+
+
+def _bytes(row: Row, numbers: float, assumed: tuple[str, ...], factor: float) -> Estimate:
+    said = f"{row.precision} {row.text}".lower()
+    width = next((size for name, size in BYTES.items() if name in said), 2.0)
+    return Estimate(Interval.within(numbers * width / _scale(row, 1.0), factor), 0, None, MEMORY, assumed)
+
+
+def _scale(row: Row, plain: float) -> float:
+    """What the unit's prefix stands for: GB 1e9, GiB 2^30, TFLOP/s 1e12; `plain` where it has none."""
+    prefix, binary = row.unit[:1].lower(), re.match(r"[kmgtp]ib", row.unit.lower())
+    if binary:
+        return float(1024 ** ("kmgtp".index(prefix) + 1))
+    return SCALES[prefix] if re.match(r"[kmgtp](b|flop)", row.unit.lower()) else plain
