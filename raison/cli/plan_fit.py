@@ -20,12 +20,16 @@ from raison.plan.calibration import Calibration
 from raison.plan.fit import fit, points_of
 from raison.plan.rows import Row, read_rows
 from raison.plan.silicon import is_silicon, read_silicon
+from raison.plan.training_rows import refit
+from raison.plan.utilization import as_json
 
 
 def command(arguments: Namespace) -> int:
     console = console_for(arguments)
     left_out = words(arguments.leave_out)
     rows = [row for path in arguments.files for row in _rows(path) if not _matches(row, left_out)]
+    if arguments.training:
+        write_atomic(arguments.training, (json.dumps(as_json(refit(rows)), indent=1) + "\n").encode())
     points = points_of(rows)
     if not points:
         raise UserError("no row of these files can be fitted to: see docs/plan.md for what a row needs")

@@ -37,6 +37,14 @@ def _train(kinds: Commands) -> ArgumentParser:
     parser.add_argument("--sequence", type=int, default=4096, metavar="N", help="tokens of a sequence (default: 4096)")
     parser.add_argument("--batch-tokens", type=float, metavar="N", help="tokens of a global batch")
     parser.add_argument("--precision", choices=PRECISIONS, default="bf16", help="of the products (default: bf16)")
+    parser.add_argument("--teacher", metavar="MODEL", help="add what a teacher costs that writes the training data")
+    parser.add_argument("--logits", action="store_true", help="the teacher reads every token instead of writing it")
+    parser.add_argument(
+        "--kept", type=float, default=1.0, metavar="X", help="share of the teacher's tokens that is kept (default: 1)"
+    )
+    parser.add_argument(
+        "--epochs", type=float, default=1.0, metavar="N", help="passes over what the teacher wrote (default: 1)"
+    )
     for name, what in (("tp", "tensor"), ("pp", "pipeline"), ("dp", "data"), ("ep", "expert")):
         parser.add_argument(f"--{name}", type=int, metavar="N", help=f"{what} parallelism (default: searched)")
     return parser
@@ -105,6 +113,7 @@ def _fit(kinds: Commands) -> ArgumentParser:
     )  # fmt: skip
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE.csv", help="published points, or silicon samples")
     parser.add_argument("--out", type=Path, metavar="FILE.json", help="where the calibrations go")
+    parser.add_argument("--training", type=Path, metavar="FILE.json", help="where training's utilisation goes")
     parser.add_argument("--leave-out", default="", metavar="LIST", help="sources (prefixes of id) to leave out")
     return parser
 
@@ -112,9 +121,12 @@ def _fit(kinds: Commands) -> ArgumentParser:
 def _validate(kinds: Commands) -> ArgumentParser:
     parser = add(
         kinds, "validate", "predict every row in scope of a file of published figures: coverage, then errors",
-        "raison plan validate published.csv", "raison plan validate published.csv --hold-out --json",
+        "raison plan validate", "raison plan validate figures.csv --json", "raison plan validate --hold-out",
     )  # fmt: skip
-    parser.add_argument("file", type=Path, metavar="FILE.csv", help="a file with the columns of published.csv")
+    parser.add_argument(
+        "file", type=Path, nargs="?", metavar="FILE.csv",
+        help="a file with the columns of published.csv (default: the published figures that the constants rest on)",
+    )  # fmt: skip
     parser.add_argument("--rows", action="store_true", help="show every row beside its prediction, or why it has none")
     parser.add_argument(
         "--hold-out", action="store_true",

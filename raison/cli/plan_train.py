@@ -11,26 +11,29 @@ from dataclasses import asdict
 from typing import Any
 
 from raison.cli.output import console_for, emit_json
-from raison.cli.plan_tables import assumptions, figure, interval_json, lines
+from raison.cli.plan_tables import assumptions, figure, interval_json, lines, short
 from raison.plan.chips import count_in, find_chip
+from raison.plan.distillation import Teaching, read, written
 from raison.plan.export import describe
 from raison.plan.models import find_model
 from raison.plan.training_memory import TrainingLayout
 from raison.plan.training_plan import TrainingAsk, TrainingPlan, plan_training
+from raison.plan.utilization import Case, fitted
 
 
 def command(arguments: Namespace) -> int:
     plan = plan_training(ask_of(arguments))
+    taught = teaching_of(arguments, plan)
     if arguments.json:
-        emit_json(as_json(plan))
+        emit_json({**as_json(plan), **({"teaching": _teaching_json(taught)} if taught else {})})
         return 0
     console = console_for(arguments)
     ask = plan.ask
     console.print(f"[bold]{ask.shape.name}[/bold]  {ask.shape.total / 1e9:,.4g} B parameters, "
                   f"{ask.shape.active / 1e9:,.4g} B multiplied by each token, on {plan.chips:,} x {ask.chip.name}, "
                   f"{ask.precision}")  # fmt: skip
-    console.print(lines(_rows(plan)))
-    assumptions(console, plan.assumptions)
+    console.print(lines((*_rows(plan), *(_teaching_rows(taught, plan) if taught else ()))))
+    assumptions(console, (*plan.assumptions, *(taught.assumptions if taught else ())))
     return 0
 
 
@@ -50,6 +53,19 @@ def ask_of(arguments: Namespace) -> TrainingAsk:
     )
 
 
+def teaching_of(arguments: Namespace, plan: TrainingPlan) -> Teaching | None:
+    """What the teacher costs, where there is one."""
+    if not arguments.teacher:
+        return None
+    teacher, ask = find_model(arguments.teacher), plan.ask
+    if arguments.logits:
+        case = Case(ask.chip, ask.precision, ask.shape.active, experts=ask.shape.experts > 0, whole_run=True,
+                    chips=plan.chips)  # fmt: skip
+        return read(teacher, plan.tokens, case, fitted(), ask.sequence)
+    return written(teacher, ask.chip, ask.precision, plan.tokens, kept=arguments.kept, epochs=arguments.epochs,
+                   length=ask.sequence)  # fmt: skip
+
+
 def as_json(plan: TrainingPlan) -> dict[str, Any]:
     """Every figure under its own name; intervals as low, mid and high."""
     bill = plan.bill
@@ -64,6 +80,16 @@ def as_json(plan: TrainingPlan) -> dict[str, Any]:
         "loss": interval_json(plan.loss), "dense_optimum": {"parameters": plan.optimum[0], "tokens": plan.optimum[1]},
         "export": describe(plan.ask.chip), "assumptions": list(plan.assumptions),
     }  # fmt: skip
+
+
+def _teaching_json(taught: Teaching) -> dict[str, Any]:
+    return {"chip_hours": interval_json(taught.chip_hours), "tokens": taught.tokens,
+            "assumptions": list(taught.assumptions)}  # fmt: skip
+
+
+def _teaching_rows(taught: Teaching, plan: TrainingPlan) -> Iterator[tuple[str, str, str]]:
+    yield "teacher", *figure(taught.chip_hours, f"chip-hours for {short(taught.tokens)} tokens")
+    yield "together", *figure(plan.bill.chip_hours + taught.chip_hours, "chip-hours")
 
 
 def _rows(plan: TrainingPlan) -> Iterator[tuple[str, str, str]]:

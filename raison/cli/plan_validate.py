@@ -13,14 +13,14 @@ from rich.table import Table
 
 from raison.cli.output import console_for, emit_json, visible
 from raison.plan import serving_rows, training_rows
-from raison.plan.rows import Predictor, read_rows
+from raison.plan.rows import PUBLISHED, Predictor, read_rows
 from raison.plan.validate import Outcome, Report, Summary, as_json, groups_of, hold_out, row_json, validate
 
 PREDICTORS: tuple[Predictor, ...] = (training_rows.predict, serving_rows.predict)
 
 
 def command(arguments: Namespace) -> int:
-    rows = read_rows(arguments.file)
+    rows = read_rows(arguments.file or PUBLISHED)
     report = hold_out(rows, PREDICTORS[1:]) if arguments.hold_out else validate(rows, PREDICTORS)
     if arguments.json:
         told = [row_json(outcome) for outcome in report.outcomes]

@@ -21,6 +21,8 @@ from raison.plan.workload import Workload, parse_workload, quantity
 
 COLUMNS = ("id", "model", "params_total", "params_active", "precision", "hardware", "chips", "workload", "metric",
            "value", "unit", "date", "source", "confidence")  # fmt: skip
+PUBLISHED = Path(__file__).parent / "figures" / "published.csv"
+"""763 published measurements with their sources, which the constants were fitted to."""
 NEEDED = ("metric", "value")
 """Columns that no prediction can do without; the others may be missing or empty."""
 

@@ -52,14 +52,14 @@ def test_the_slope_is_the_derivative():
 
 
 def test_a_sigmoids_intervals_hold_the_truth_about_as_often_as_stated():
-    # 30 draws at a true rate of 80 %: fewer than 18 or more than 29 hits in 1 % of the seeds; the seed is fixed.
+    # 20 draws at a true rate of 80 %: fewer than 12 or all 20 hits in 2 % of the seeds; the seed is fixed.
     law, draw = Sigmoid(0.1, 0.8, 50.0, 1.2), np.random.default_rng(11)
     compute = np.geomspace(3, 800, 10)
     hits = 0
-    for _ in range(30):
+    for _ in range(20):
         values = [law.value(c) + draw.normal(0, 0.02) for c in compute]
         hits += fit_sigmoid(compute, values).interval(lambda found: found.value(400.0)).holds(law.value(400.0))
-    assert 18 <= hits <= 29
+    assert 12 <= hits <= 19
 
 
 def test_power_coverage_comes_back():

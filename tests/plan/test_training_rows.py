@@ -1,0 +1,152 @@
+"""Rows of training figures: words, units, published runs; and that the shipped law is what the shipped rows give."""
+
+import csv
+import io
+import json
+
+import pytest
+
+from raison.errors import UserError
+from raison.plan.published_runs import known_benchmark, known_run
+from raison.plan.rows import PUBLISHED, read_rows, row_of
+from raison.plan.training_rows import estimate, observe, predict, refit
+from raison.plan.utilization import FILE, as_json
+from raison.plan.workload import parse_workload, quantity
+
+BASE = {
+    "model": "Llama-2-70B", "params_total": "69e9", "params_active": "69e9", "precision": "bf16",
+    "hardware": "A100-80GB", "workload": "pretrain 2.0e12 tokens", "metric": "gpu_hours", "value": "1720320",
+    "unit": "A100-h", "source": "somewhere",
+}  # fmt: skip
+
+
+def mid(**changes):
+    return predict(row_of({**BASE, **changes})).value.mid
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("671e9", 671e9), ("405B", 405e9), ("1,024", 1024), ("1814 avg", 1814), ("14.8 trillion", 14.8e12),
+     ("~15e12", 15e12), ("512", 512), ("", None), ("many", None), ("16M tokens", 16e6)],
+)  # fmt: skip
+def test_numbers_in_every_spelling(text, value):
+    assert quantity(text) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "field", "value"),
+    [
+        ("pretrain 14.8e12 tokens", "tokens", 14.8e12),
+        ("pretrain on 14.8 trillion tokens", "tokens", 14.8e12),
+        ("pretrain (~22e12 tokens)", "tokens", 22e12),
+        ("pretrain 23T", "tokens", 23e12),
+        ("366B tokens, 3D parallel", "tokens", 366e9),
+        ("TP8 PP16 CP1 seq8192, 16M tokens/batch", "batch_tokens", 16e6),
+        ("TP8 PP16 CP1 seq8192, 16M tokens/batch", "tokens", None),
+        ("seq8192, gbs768, mean samples 276480 over 3 runs", "samples", 276480),
+        ("seq8192, gbs768, mean samples 276480 over 3 runs", "global_batch", 768),
+        ("FSDP32xTP8 compile float8, seq8192", "tp", 8),
+        ("InferenceX ISL/OSL 8k/1k conc 64", "isl", 8192),
+        ("ISL=OSL=1024 bs16", "osl", 1024),
+        ("GRPO RL ~198 h wall", "hours", 198),
+        ("full RL, 3 weeks", "hours", 504),
+        ("same at ~$3/GPU-h", "usd_per_hour", 3),
+    ],
+)
+def test_words_of_a_workload(text, field, value):
+    assert getattr(parse_workload(text), field) == value
+
+
+def test_the_chip_comes_from_the_unit_where_no_hardware_is_told():
+    assert mid(hardware="") == pytest.approx(mid(), rel=1e-9)
+
+
+def test_wall_time_of_all_chips_is_the_hours_over_them():
+    assert mid(metric="wall_time", unit="days", chips="2048") == pytest.approx(
+        mid(chips="2048") / 2048 / 24, rel=1e-9
+    )  # fmt: skip
+    assert mid(metric="gpu_days", unit="A100-days") == pytest.approx(mid() / 24, rel=1e-9)
+
+
+@pytest.mark.parametrize("name", ["gpu_hours", "GPU hours", "gpu-hours", "train_gpu_hours", "chip_hours"])
+def test_a_metric_is_known_by_its_kin(name):
+    assert mid(metric=name) == pytest.approx(mid(), rel=1e-9)
+
+
+def test_tokens_come_from_the_published_run_and_are_named():
+    told = predict(row_of({**BASE, "model": "OLMo-3-32B", "params_total": "32e9", "params_active": "32e9",
+                           "workload": "pretrain incl. restarts"}))  # fmt: skip
+    assert any("5.5e+12 tokens" in clause and "arXiv" in clause for clause in told.assumptions)
+    assert known_run("meta-llama/Llama-2-70B").tokens == 2e12 and known_run("unheard-of-7b") is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"hardware": "abacus", "unit": "h"}, "no known chip"),
+        ({"model": "Unheard", "workload": "pretrain"}, "how many tokens"),
+        ({"metric": "wall_time", "unit": "fortnights", "chips": "8"}, "fortnights"),
+        ({"metric": "iter_time", "unit": "s"}, "batch"),
+        ({"model": "Unheard", "params_total": "", "params_active": ""}, "Unheard"),
+        ({"source": "mlcommons/x:y", "model": "Unheard", "workload": "pretrain"}, "target"),
+    ],
+)
+def test_what_is_missing_is_said(changes, reason):
+    with pytest.raises(UserError, match=reason):
+        predict(row_of({**BASE, **changes}))
+
+
+def test_rows_of_serving_are_not_ours():
+    assert estimate(row_of({**BASE, "metric": "tpot_ms"})) is None
+    assert estimate(row_of({**BASE, "metric": "tok_s_per_gpu", "workload": "decode EP72 bs256/GPU"})) is None
+
+
+def test_a_prediction_at_the_measured_utilisation_is_the_measurement():
+    row = row_of(BASE)
+    seen, found = observe(row), estimate(row)
+    assert found.at_full.mid * seen.share**found.power == pytest.approx(row.value)
+
+
+def test_a_benchmark_takes_its_samples_from_the_reference():
+    task = known_benchmark("Llama-2-70B LoRA")
+    assert task.frozen and task.samples_at(8) == 3130
+    assert 3130 < task.samples_at(12) < task.samples_at(16) < task.samples_at(64)
+    row = row_of({**BASE, "model": "Llama-2-70B LoRA", "metric": "time_to_train", "unit": "min", "chips": "8",
+                  "workload": "MLPerf Training v5.0 fine-tune to target"})  # fmt: skip
+    assert any("3,130 sequences" in clause for clause in predict(row).assumptions)
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "unit", "model", "precision"),
+    [
+        ("kv_bytes_per_token", 70.272, "KB/token", "DeepSeek-V3", "bf16"),
+        ("kv_bytes_per_token", 70272, "B/token", "DeepSeek-V3", "bf16"),
+        ("kv_cache_size", 68.625, "KiB/token", "DeepSeek-V3", "bf16"),
+        ("kv_bytes_per_token", 516.096, "KB/token", "Llama-3.1-405B", "bf16"),
+        ("weights_gb", 671.03, "GB", "DeepSeek-V3", "fp8"),
+    ],
+)
+def test_memory_figures_are_exact(metric, value, unit, model, precision):
+    row = row_of({"model": model, "metric": metric, "value": str(value), "unit": unit, "precision": precision})
+    assert predict(row).value.mid == pytest.approx(value, rel=1e-4)
+
+
+def test_the_shipped_law_is_the_fit_of_the_shipped_rows():
+    made = as_json(refit(read_rows(PUBLISHED)))
+    assert json.loads(FILE.read_text(encoding="utf-8")) == json.loads(json.dumps(made))
+
+
+def test_a_fit_needs_sources():
+    with pytest.raises(UserError, match="3 sources"):
+        refit([row_of(BASE)])
+
+
+def test_a_file_without_a_needed_column_is_refused(tmp_path):
+    path = tmp_path / "rows.csv"
+    text = io.StringIO()
+    csv.writer(text).writerows([["id", "value"], ["x", "1"]])
+    path.write_text(text.getvalue(), encoding="utf-8")
+    with pytest.raises(UserError, match="no column `metric`"):
+        read_rows(path)
+    with pytest.raises(UserError, match="cannot be read"):
+        read_rows(tmp_path / "nothing.csv")
