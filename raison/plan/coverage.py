@@ -106,10 +106,9 @@ def fit_mixture(right: Sequence[int], samples: Sequence[int], *, seed: int = 0) 
 
 def _likelihoods(s_P: Array, n_P: Array) -> tuple[Array, list[BetaMixture]]:
     """Beta-binomial log-likelihood of each problem under each law of a grid over mean and concentration."""
-    means = 1 / (1 + np.exp(-np.linspace(-9, 9, 4 * GRID)))
-    laws = [
-        BetaMixture(m * c, (1 - m) * c) for m in means for c in np.exp(np.linspace(np.log(0.02), np.log(200), GRID))
-    ]
+    means = (1 / (1 + np.exp(-np.linspace(-9, 9, 4 * GRID)))).tolist()
+    sizes = np.geomspace(0.02, 200, GRID).tolist()
+    laws = [BetaMixture(mean * size, (1 - mean) * size) for mean in means for size in sizes]
     pairs, index = np.unique(np.stack([s_P, n_P]), axis=1, return_inverse=True)
     table = np.array([[_beta_binomial(law, s, n) for s, n in pairs.T] for law in laws])
     return table[:, index.reshape(-1)], laws

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import chain, combinations, product
+from itertools import chain, combinations
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -68,7 +68,8 @@ def solve(basis: Basis, y_P: Array, box: Box, weights_P: Array) -> Solution:
     low, high = (np.array(side) for side in zip(*box, strict=True))
     edges, best = (low, high), None
     for number in (FIRST, *[POINTS] * (ROUNDS - 1)):
-        grid = np.array(list(product(*(np.linspace(a, b, number) for a, b in zip(*edges, strict=True)))))
+        axes = [np.linspace(a, b, number) for a, b in zip(*edges, strict=True)]
+        grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, len(axes))
         known_GP, basis_GPC = basis(grid)
         best = _best(grid, basis_GPC * weights_P[:, None], target - known_GP * weights_P)
         reach = (edges[1] - edges[0]) * CLOSER / 2
@@ -90,21 +91,25 @@ def bootstrap(fitted: Solution, y_P: Array, weights_P: Array, refit: Callable[[A
 
 
 def _best(grid: Array, basis_GPC: Array, target_GP: Array) -> Solution:
-    """The best point of the grid, over every subset of coefficients that may be above 0."""
-    columns = range(basis_GPC.shape[2])
-    best, cost = None, np.inf
-    for subset in chain.from_iterable(combinations(columns, size) for size in range(len(columns) + 1)):
-        kept = basis_GPC[:, :, list(subset)]
-        found = _coefficients(kept, target_GP)
-        residuals = target_GP - np.einsum("gpc,gc->gp", kept, found)
-        costs = np.where((found >= 0).all(axis=1), (residuals**2).sum(axis=1), np.inf)
-        index = int(np.argmin(costs))
-        if best is None or costs[index] < cost:
-            full = np.zeros(len(columns))
-            full[list(subset)] = found[index]
-            best, cost = Solution(grid[index], full, residuals[index]), costs[index]
-    assert best is not None
-    return best
+    """The best point of the grid. Where least squares make a coefficient negative, every smaller subset is tried."""
+    columns = tuple(range(basis_GPC.shape[2]))
+    costs, found = _subset(columns, basis_GPC, target_GP)
+    left = np.flatnonzero(~np.isfinite(costs))
+    smaller = chain.from_iterable(combinations(columns, size) for size in range(len(columns)))
+    for subset in smaller if len(left) else ():
+        tried, solved = _subset(subset, basis_GPC[left], target_GP[left])
+        better = tried < costs[left]
+        costs[left[better]], found[left[better]] = tried[better], solved[better]
+    index = int(np.argmin(costs))
+    return Solution(grid[index], found[index], target_GP[index] - basis_GPC[index] @ found[index])
+
+
+def _subset(subset: tuple[int, ...], basis_GPC: Array, target_GP: Array) -> tuple[Array, Array]:
+    """Squared residuals and coefficients with the others at 0; infinite where one of the subset comes out negative."""
+    found = np.zeros((len(basis_GPC), basis_GPC.shape[2]))
+    found[:, list(subset)] = _coefficients(basis_GPC[:, :, list(subset)], target_GP)
+    residuals = target_GP - np.einsum("gpc,gc->gp", basis_GPC, found)
+    return np.where((found >= 0).all(axis=1), (residuals**2).sum(axis=1), np.inf), found
 
 
 def _coefficients(basis_GPC: Array, target_GP: Array) -> Array:
