@@ -26,6 +26,9 @@ MODULES = (
     "raison.model.spec",
     "raison.model.cost",
     "raison.train.bill",
+    "raison.plan.story",
+    "raison.plan.validate",
+    "raison.plan.training_plan",
     "raison.bench.report",
     "raison.serve.access",
     "raison.cli",
@@ -36,6 +39,8 @@ COMMANDS = (
     ["grade", "countdown", "3 7 25 -> 46", "7 * 3 + 25"],
     ["check", "countdown", "--attacks", "100"],
     ["spec", "r1-671b"],
+    ["plan", "train", "r1-671b", "--chip", "H800", "--chips", "2048"],
+    ["plan", "story"],
     ["keys", "--help"],
     ["usage", "--help"],
 )

@@ -26,9 +26,9 @@ LONGEST = 4
 def command(arguments: Namespace) -> int:
     shape, chip = find_model(arguments.model), find_chip(arguments.chip)
     recipe = recipe_of(arguments)
-    chips = arguments.chips or count_in(arguments.chip)
-    if not chips:
-        raise UserError("how long rollouts take depends on the number of chips: give --chips")
+    chips = count_in(arguments.chip) if arguments.chips is None else arguments.chips
+    if not chips or chips < 1:
+        raise UserError("how long rollouts take depends on the number of chips: give --chips of at least 1")
     speed, said = sampling_speed(shape, chip, chips, recipe, arguments.precision, arguments.guess)
     case = Case(chip, arguments.precision, shape.active, experts=shape.experts > 0, chips=chips)
     bill = rl_bill(recipe, shape, case, fitted(), speed, arguments.usd_per_hour)

@@ -43,7 +43,7 @@ def ask_of(arguments: Namespace) -> TrainingAsk:
     return TrainingAsk(
         shape=find_model(arguments.model),
         chip=find_chip(arguments.chip),
-        chips=arguments.chips or count_in(arguments.chip),
+        chips=count_in(arguments.chip) if arguments.chips is None else arguments.chips,
         tokens=arguments.tokens,
         sequence=arguments.sequence,
         batch_tokens=arguments.batch_tokens,

@@ -62,14 +62,6 @@ class Interval:
 
     __radd__ = __add__
 
-    def at_least(self, floor: float) -> Interval:
-        """The same figure where physics sets a lower bound."""
-        return Interval(max(self.low, floor), max(self.mid, floor), max(self.high, floor))
-
-    def at_most(self, ceiling: float) -> Interval:
-        """The same figure where physics sets an upper bound."""
-        return Interval(min(self.low, ceiling), min(self.mid, ceiling), min(self.high, ceiling))
-
     def holds(self, value: float) -> bool:
         return self.low <= value <= self.high
 

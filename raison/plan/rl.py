@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 from raison.errors import UserError
@@ -45,8 +46,10 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for name in ("steps", "answers", "mean_tokens", "round", "prompt"):
-            if not getattr(self, name) > 0:
+            if not 0 < getattr(self, name) < inf:
                 raise UserError(f"{name.replace('_', ' ')} of the recipe must be above 0, not {getattr(self, name):g}")
+        if any(limit < self.mean_tokens for _, limit in self.longest):
+            raise UserError("the longest answer is shorter than the mean one")
 
     @property
     def tokens(self) -> float:

@@ -5,6 +5,7 @@ Assumptions that the caller did not make are named in the plan. Not covered: how
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from math import inf
 
@@ -36,6 +37,12 @@ class TrainingAsk:
     precision: str = "bf16"
     layout: TrainingLayout | None = None
     usd_per_hour: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("chips", "tokens", "sequence", "batch_tokens", "usd_per_hour"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < inf:
+                raise UserError(f"{name.replace('_', ' ')} is {value:g}; it must be a finite number above 0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,16 +113,18 @@ def _layout(ask: TrainingAsk, batch: float, said: list[str]) -> tuple[TrainingLa
         return ask.layout, memory
     if ask.chips is not None:
         return best_layout(ask.shape, ask.chip, ask.chips, ask.sequence, batch)
-    chips, missing = 1, inf
-    while chips <= MOST_CHIPS:
-        try:
+    return _least(ask, batch, said)
+
+
+def _least(ask: TrainingAsk, batch: float, said: list[str]) -> tuple[TrainingLayout, TrainingMemory]:
+    """The least power of two of chips that holds the model."""
+    for chips in (1 << power for power in range(MOST_CHIPS.bit_length())):
+        with suppress(UserError):
             found = best_layout(ask.shape, ask.chip, chips, ask.sequence, batch)
             said.append(f"{chips:,} chips, the least power of two that holds the model")
             return found
-        except UserError:
-            chips, missing = chips * 2, chips
     raise UserError(
-        f"{ask.shape.name} cannot be trained on {missing:,.0f} x {ask.chip.name} either; its layers are too large for "
+        f"{ask.shape.name} cannot be trained on {MOST_CHIPS:,} x {ask.chip.name} either; its layers are too large for "
         "the chip's memory"
     )
 

@@ -62,7 +62,6 @@ class Workload:
     """Wall time that the words state, in hours."""
     usd_per_hour: float | None = None
     """Price of a chip that the words state."""
-    threads: float | None = None
     words: str = ""
     """The words themselves, in small letters."""
 
@@ -131,7 +130,6 @@ PATTERNS: Mapping[str, Sequence[str]] = {
     ),
     "hours": (rf"{NUMBER}\s*(?:h|hrs?|hours?)\b(?!\s*(?:avg|average|peak))",),
     "usd_per_hour": (r"\$\s*(\d[\d.]*)\s*(?:/|per|a)\s*(?:[a-z0-9]+[ -])?(?:h|hr|hour)\b",),
-    "threads": (rf"{NUMBER}\s*(?:threads|cores)\b",),
 }
 DAYS = rf"{NUMBER}\s*-?(day|week|month)s?\b"
 DAY_HOURS: Mapping[str, float] = {"day": 24.0, "week": 168.0, "month": 730.0}

@@ -166,3 +166,9 @@ def test_the_command_adds_the_teacher(capsys):
     assert main([*arguments, "--teacher", "deepseek-r1", "--kept", "0.25", "--epochs", "2", "--precision", "fp8"]) == 0
     text = capsys.readouterr().out
     assert "teacher" in text and "together" in text and "25 % of what is written" in text
+
+
+@pytest.mark.parametrize("wrong", [["--chips", "0"], ["--tokens", "-1"], ["--tokens", "nan"], ["--sequence", "0"]])
+def test_numbers_that_make_no_sense_are_refused_on_one_line(wrong, capsys):
+    assert main(["plan", "train", "llama-3.1-8b", "--chip", "H100", *wrong]) == 2
+    assert "must be a finite number above 0" in capsys.readouterr().err
