@@ -6,6 +6,7 @@ Not covered: the predictions themselves (raison.plan).
 from __future__ import annotations
 
 from argparse import Namespace
+from textwrap import shorten
 
 from rich.console import Console
 from rich.markup import escape
@@ -17,6 +18,10 @@ from raison.plan.rows import PUBLISHED, Predictor, read_rows
 from raison.plan.validate import Outcome, Report, Summary, as_json, groups_of, hold_out, row_json, validate
 
 PREDICTORS: tuple[Predictor, ...] = (training_rows.predict, serving_rows.predict)
+
+
+REASON = 160
+"""Characters of a reason in a line; --json has it whole."""
 
 
 def command(arguments: Namespace) -> int:
@@ -64,7 +69,7 @@ def _row(outcome: Outcome) -> str:
     measured = f"{row.value:,.4g} {row.unit}" if row.value else "-"
     told = escape(visible(f"{row.id}  {row.metric}  {measured}"))
     if found is None:
-        return f"{told}  [dim]{escape(visible(outcome.reason))}[/dim]"
+        return f"{told}  [dim]{escape(visible(shorten(outcome.reason, REASON)))}[/dim]"
     value = found.value
     said = f"  [dim]{escape(visible('; '.join(found.assumptions)))}[/dim]" if found.assumptions else ""
     inside = "inside" if outcome.held else "outside"

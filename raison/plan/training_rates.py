@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 
 from raison.errors import UserError
 from raison.plan.interval import Interval
@@ -24,7 +25,12 @@ ROUNDED, STORED = 1.02, 1.05
 """How far figures of a cache and of stored weights, with their scales, are rounded."""
 BYTES: Mapping[str, float] = {"fp32": 4, "fp16": 2, "bf16": 2, "fp8": 1, "int8": 1, "fp4": 0.5, "int4": 0.5}
 """Bytes of a number, by the first of these that a precision names."""
-SCALES: Mapping[str, float] = {"p": 1e15, "t": 1e12, "g": 1e9, "m": 1e6, "k": 1e3}
+SCALES: Mapping[str, float] = {
+    "y": 1e24, "z": 1e21, "e": 1e18, "p": 1e15, "t": 1e12, "g": 1e9, "m": 1e6, "k": 1e3,
+}  # fmt: skip
+DAY = 86400.0
+TRAINED = (r"pre-?train", r"training", r"\bfsdp", r"zero-?[123]", r"\bseq(?:len)?\s*\d", r"fine-?tun")
+"""Words of training, where a metric alone could be serving's."""
 
 
 def tokens_a_second(row: Row) -> Estimate | None:
@@ -33,6 +39,16 @@ def tokens_a_second(row: Row) -> Estimate | None:
         return None
     known = setting(row, whole_run=False)
     return known.estimate(1 / known.seconds(1.0), 1, SPEED)
+
+
+def tokens_a_second_of_all(row: Row) -> Estimate | None:
+    """Tokens/s of all of a run's chips; None where the words are not training's."""
+    found = tokens_a_second(row) if row.workload.says(*TRAINED) else None
+    if found is None or found.case is None:
+        return None
+    if not found.case.chips:
+        raise UserError("tokens/s of a whole run need the number of chips")
+    return replace(found, at_full=found.at_full * found.case.chips)
 
 
 def iteration(row: Row) -> Estimate | None:
@@ -71,7 +87,8 @@ def flops(row: Row) -> Estimate:
     if not tokens:
         raise UserError("neither the row nor a published run says how many tokens it was trained on")
     each, said = _counted(row)
-    return Estimate(Interval.within(each.flops * tokens, CONVENTIONS), 0, None, FLOPS, said)
+    scale = _scale(row, 1.0) * (DAY if "day" in row.unit.lower() else 1.0)
+    return Estimate(Interval.within(each.flops * tokens / scale, CONVENTIONS), 0, None, FLOPS, said)
 
 
 def flops_a_token(row: Row) -> Estimate:
@@ -103,8 +120,8 @@ def _bytes(row: Row, numbers: float, assumed: tuple[str, ...], factor: float) ->
 
 
 def _scale(row: Row, plain: float) -> float:
-    """What the unit's prefix stands for: GB 1e9, GiB 2^30, TFLOP/s 1e12; `plain` where it has none."""
-    prefix, binary = row.unit[:1].lower(), re.match(r"[kmgtp]ib", row.unit.lower())
-    if binary:
-        return float(1024 ** ("kmgtp".index(prefix) + 1))
-    return SCALES[prefix] if re.match(r"[kmgtp](b|flop)", row.unit.lower()) else plain
+    """What the unit's prefix stands for: GB 1e9, GiB 2^30, TFLOP/s and PF 1e12 and 1e15; `plain` where it has none."""
+    unit = row.unit.lower()
+    if re.match(r"[kmgtp]ib", unit):
+        return float(1024 ** ("kmgtp".index(unit[0]) + 1))
+    return SCALES[unit[0]] if re.match(r"[kmgtpezy](b|f)", unit) else plain

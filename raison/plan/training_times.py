@@ -24,6 +24,8 @@ SAMPLE_TOKENS, EPOCHS = 5355, 3
 """Mean tokens of a reasoning trace in R1's own fine-tuning data, and passes over it (Nature s41586-025-09422-z)."""
 SETUP_SPREAD = 2.5
 """Factor of fine-tuning's time where lengths, epochs and loading are not told."""
+OTHER_WORK = (r"data creation", r"post-?train", r"mid-?train", r"anneal", r"\bdpo\b")
+"""Hours of these say nothing without their own tokens."""
 CHIPS_A_SEQUENCE, LEAST_BATCH = 8, 8
 """Of a batch in fine-tuning benchmarks that do not tell it."""
 CHIP_TIME = r"(gpu|chip|tpu|accelerator|device|node)"
@@ -99,6 +101,8 @@ def _run_seconds(known: Setting) -> tuple[float, tuple[str, ...], bool]:
         if not run or not later:
             raise UserError("how many tokens the context was extended on is not published")
         return later, (f"tokens of the extension ({run.source})",), False
+    if words.says(*OTHER_WORK) and not words.tokens:
+        raise UserError("how many tokens this part of the work took is not told")
     tokens, said = tokens_of(known)
     whole = known.seconds(tokens) + (later if words.says("full training", "total") else 0.0)
     if run and run.teacher_parameters and words.says("distil"):

@@ -43,8 +43,8 @@ WITHIN = {"step": 0.07, "tuned": 0.07, "adapters": 0.07, "whole run": 0.2}
 """Standard deviation of one measurement within its source, by kind: what counts as an hour of a run is loose."""
 ROBUST, PASSES = 2.0, 20
 """Residuals beyond ROBUST standard deviations weigh less in proportion (Huber), found in so many passes."""
-FITTED_KINDS, UNFITTED = ("gpu", "tpu"), 1.6
-"""Kinds of chips that figures are from, and how much wider the interval of the others is."""
+FITTED_KINDS, FITTED_PRECISIONS, UNFITTED = ("gpu", "tpu"), ("bf16", "fp8"), 1.6
+"""Kinds of chips and precisions that figures are from, and how much wider the interval of others is."""
 LEAST: Mapping[str, float] = {"step": 1.12, "tuned": 1.2, "adapters": 1.2, "whole run": 1.2}
 """The narrowest factor of an interval by kind. Tuned points are of one round and mostly of one framework; the same
 chips in one MLPerf round differ by up to 1.7 between submitters."""
@@ -99,7 +99,8 @@ class Utilization:
     def predict(self, case: Case) -> Interval:
         """Share of the 16-bit peak; above 1 only where narrower products have a higher peak."""
         mid = exp(sum(self.factors[name] * value for name, value in features(case).items()))
-        strange = UNFITTED if case.chip.kind not in FITTED_KINDS else 1.0
+        fitted_to = case.chip.kind in FITTED_KINDS and case.precision in FITTED_PRECISIONS
+        strange = 1.0 if fitted_to else UNFITTED
         return Interval.within(mid, self.spread[case.kind] * strange)
 
 

@@ -12,7 +12,7 @@ from raison.plan import energy, export
 from raison.plan.chips import find_chip
 from raison.plan.distillation import read, written
 from raison.plan.models import find_model
-from raison.plan.training import bill, work
+from raison.plan.training import TEACHER, bill, work
 from raison.plan.training_memory import TrainingLayout, best_layout, idle_share, training_memory
 from raison.plan.training_plan import TrainingAsk, plan_training
 from raison.plan.utilization import Case, Observation, features, fit, fitted
@@ -158,7 +158,7 @@ def test_reading_along_costs_forward_passes():
     case, tokens = Case(H100, "bf16", 1e9, whole_run=True), 1e12
     teacher = find_model("llama-3.1-8b")
     student = bill(work(teacher, 4096), tokens, case, fitted())
-    assert read(teacher, tokens, case, fitted(), 4096).chip_hours.mid == pytest.approx(student.chip_hours.mid / 9)
+    assert read(teacher, tokens, case, fitted(), 4096).chip_hours.mid == pytest.approx(student.chip_hours.mid * TEACHER / 3)
 
 
 def test_the_command_adds_the_teacher(capsys):

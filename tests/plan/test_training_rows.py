@@ -73,6 +73,18 @@ def test_a_metric_is_known_by_its_kin(name):
     assert mid(metric=name) == pytest.approx(mid(), rel=1e-9)
 
 
+def test_a_runs_tokens_a_second_are_those_of_a_chip_times_its_chips():
+    one = mid(metric="tok_s_per_gpu", unit="tok/s/GPU", chips="64", workload="FSDP seq4096")
+    assert mid(metric="tokens_per_s", unit="tok/s", chips="64", workload="FSDP seq4096") == pytest.approx(64 * one)
+    assert estimate(row_of({**BASE, "metric": "tokens_per_s", "workload": "ISL/OSL 1k/1k"})) is None
+
+
+def test_flops_in_other_units():
+    total = mid(metric="train_flops", unit="FLOP")
+    assert mid(metric="train_flops", unit="ZFLOP") == pytest.approx(total / 1e21)
+    assert mid(metric="training_compute", unit="PF-days") == pytest.approx(total / 1e15 / 86400)
+
+
 def test_tokens_come_from_the_published_run_and_are_named():
     told = predict(row_of({**BASE, "model": "OLMo-3-32B", "params_total": "32e9", "params_active": "32e9",
                            "workload": "pretrain incl. restarts"}))  # fmt: skip
@@ -87,6 +99,7 @@ def test_tokens_come_from_the_published_run_and_are_named():
         ({"model": "Unheard", "workload": "pretrain"}, "how many tokens"),
         ({"metric": "wall_time", "unit": "fortnights", "chips": "8"}, "fortnights"),
         ({"metric": "iter_time", "unit": "s"}, "batch"),
+        ({"workload": "post-training"}, "this part of the work"),
         ({"model": "Unheard", "params_total": "", "params_active": ""}, "Unheard"),
         ({"source": "mlcommons/x:y", "model": "Unheard", "workload": "pretrain"}, "target"),
     ],
