@@ -33,6 +33,12 @@ class NumericalError(UserError):
     """Training produced NaN or infinity; the last good state was kept."""
 
 
+class InfeasibleError(UserError):
+    """What was asked for is understood and cannot be: the answer is no, and the message says by how much."""
+
+    exit_code = 1
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """A clause that helps with a misspelt name: `did you mean "x"?`, or the list of what there is."""
     known = sorted(known)

@@ -11,8 +11,8 @@ from dataclasses import asdict
 from typing import Any
 
 from raison.cli.output import console_for, emit_json
-from raison.cli.plan_tables import assumptions, figure, interval_json, lines, short
-from raison.errors import UserError
+from raison.cli.plan_tables import assumptions, figure, interval_json, lines, refused, short
+from raison.errors import InfeasibleError, UserError
 from raison.plan.chips import count_in, find_chip
 from raison.plan.models import find_model
 from raison.plan.rl import Recipe, RlBill, Sampling, rl_bill
@@ -29,12 +29,15 @@ def command(arguments: Namespace) -> int:
     chips = count_in(arguments.chip) if arguments.chips is None else arguments.chips
     if not chips or chips < 1:
         raise UserError("how long rollouts take depends on the number of chips: give --chips of at least 1")
-    speed, said = sampling_speed(shape, chip, chips, recipe, arguments.precision, arguments.guess)
+    try:
+        speed, said = sampling_speed(shape, chip, chips, recipe, arguments.precision, arguments.guess)
+    except InfeasibleError as why:
+        return refused(arguments, why)
     case = Case(chip, arguments.precision, shape.active, experts=shape.experts > 0, chips=chips)
     bill = rl_bill(recipe, shape, case, fitted(), speed, arguments.usd_per_hour)
     said = (*shape.assumed, *said, f"answers of at most {recipe.longest[0][1]:,.0f} tokens")
     if arguments.json:
-        emit_json(as_json(recipe, speed, bill, said))
+        emit_json({"verdict": "feasible", **as_json(recipe, speed, bill, said)})
         return 0
     console = console_for(arguments)
     console.print(f"[bold]{shape.name}[/bold]  {recipe.steps:,.0f} steps of {recipe.answers:,.0f} answers on "

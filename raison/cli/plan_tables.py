@@ -5,11 +5,15 @@ Not covered: which figures there are (plan_train.py, plan_rl.py).
 
 from __future__ import annotations
 
+from argparse import Namespace
 from collections.abc import Iterable
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from raison.cli.output import console_for, emit_json
+from raison.errors import InfeasibleError
 from raison.plan.interval import Interval
 
 
@@ -30,6 +34,15 @@ def figure(value: Interval | None, unit: str, scale: float = 1.0) -> tuple[str, 
         return "-", "not known"
     span = f"{short(value.low * scale)} to {short(value.high * scale)}"
     return f"{short(value.mid * scale)}", f"({span}) {unit}".rstrip()
+
+
+def refused(arguments: Namespace, why: InfeasibleError) -> int:
+    """Say that it cannot be, in both forms; the exit code of an answer that is no."""
+    if arguments.json:
+        emit_json({"verdict": "infeasible", "why": str(why)})
+    else:
+        console_for(arguments).print(Text(f"infeasible: {why}"), soft_wrap=True)
+    return why.exit_code
 
 
 def short(value: float) -> str:

@@ -10,8 +10,11 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
+from rich.console import Console
+
 from raison.cli.output import console_for, emit_json
-from raison.cli.plan_tables import assumptions, figure, interval_json, lines, short
+from raison.cli.plan_tables import assumptions, figure, interval_json, lines, refused, short
+from raison.errors import InfeasibleError
 from raison.plan.chips import count_in, find_chip
 from raison.plan.distillation import Teaching, read, written
 from raison.plan.export import describe
@@ -22,19 +25,25 @@ from raison.plan.utilization import Case, fitted
 
 
 def command(arguments: Namespace) -> int:
-    plan = plan_training(ask_of(arguments))
-    taught = teaching_of(arguments, plan)
+    try:
+        plan = plan_training(ask_of(arguments))
+        taught = teaching_of(arguments, plan)
+    except InfeasibleError as why:
+        return refused(arguments, why)
     if arguments.json:
-        emit_json({**as_json(plan), **({"teaching": _teaching_json(taught)} if taught else {})})
-        return 0
-    console = console_for(arguments)
+        emit_json({"verdict": "feasible", **as_json(plan), **({"teaching": _teaching_json(taught)} if taught else {})})
+    else:
+        _show(console_for(arguments), plan, taught)
+    return 0
+
+
+def _show(console: Console, plan: TrainingPlan, taught: Teaching | None) -> None:
     ask = plan.ask
     console.print(f"[bold]{ask.shape.name}[/bold]  {ask.shape.total / 1e9:,.4g} B parameters, "
                   f"{ask.shape.active / 1e9:,.4g} B multiplied by each token, on {plan.chips:,} x {ask.chip.name}, "
                   f"{ask.precision}")  # fmt: skip
     console.print(lines((*_rows(plan), *(_teaching_rows(taught, plan) if taught else ()))))
     assumptions(console, (*plan.assumptions, *(taught.assumptions if taught else ())))
-    return 0
 
 
 def ask_of(arguments: Namespace) -> TrainingAsk:

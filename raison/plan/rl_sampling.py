@@ -7,7 +7,7 @@ usual one, engines by name.
 
 from __future__ import annotations
 
-from raison.errors import UserError
+from raison.errors import InfeasibleError
 from raison.plan.batching import Load
 from raison.plan.calibration import choose
 from raison.plan.chips import Chip
@@ -31,12 +31,12 @@ def sampling_speed(
     Args:
         guess: tokens that a step yields with speculation.
 
-    UserError where the chips do not hold the model.
+    InfeasibleError where the chips do not hold the model.
     """
     width, load = WIDTHS[precision], Load(recipe.prompt, recipe.mean_tokens, 1.0, guess)
     size = smallest(shape, chip, width, load)
     if size > chips:
-        raise UserError(f"{shape.name} in {width.name} needs {size} x {chip.name} to sample from; there are {chips}")
+        raise InfeasibleError(f"{shape.name} in {width.name} needs {size} x {chip.name} to sample from; there are {chips}")
     size = max(size, min(NODE, chips)) if shape.routed else size
     streams = max(1.0, recipe.round / (chips / size))
     case = Case(

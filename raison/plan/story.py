@@ -2,7 +2,8 @@
 
 Verdicts are computed: an account closes or not, a claim lies inside the predicted interval or not, a target is held
 against the later figure. What was told is figures/story.json, what was measured figures/published.csv. Serving lines
-ask the serving half through its predictor of rows. Not covered: figures that nobody published (hardware of all of a company).
+ask the serving half through its predictor of rows. Not covered: figures that nobody published, such as all the
+hardware of a company.
 """
 
 from __future__ import annotations

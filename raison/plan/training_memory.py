@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from math import inf
 
-from raison.errors import UserError
+from raison.errors import InfeasibleError
 from raison.plan.chips import Chip
 from raison.plan.models import Shape
 
@@ -116,12 +116,12 @@ def layouts(shape: Shape, chip: Chip, chips: int) -> Iterator[TrainingLayout]:
 def best_layout(
     shape: Shape, chip: Chip, chips: int, sequence: float, batch_tokens: float
 ) -> tuple[TrainingLayout, TrainingMemory]:
-    """The layout that fits with the least idle time. UserError that says how much memory is missing where none does."""
+    """The layout that fits with the least idle time. InfeasibleError that says how much memory is missing where none does."""
     found = [(layout, training_memory(shape, chip, layout, sequence)) for layout in layouts(shape, chip, chips)]
     fitting = [(layout, memory) for layout, memory in found if memory.fits]
     if not fitting:
         least = min(memory.total for _, memory in found)
-        raise UserError(
+        raise InfeasibleError(
             f"{shape.name} cannot be trained on {chips} x {chip.name}: the fullest chip would hold "
             f"{least / 1e9:,.0f} GB at the least and has {(chip.mem_gb or 0) * USABLE:,.0f} to give; "
             "take more chips or larger ones"

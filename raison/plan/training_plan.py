@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from math import inf
 
-from raison.errors import UserError
+from raison.errors import InfeasibleError, UserError
 from raison.plan import laws
 from raison.plan.chips import Chip
 from raison.plan.interval import Interval
@@ -67,7 +67,7 @@ class TrainingPlan:
 
 
 def plan_training(ask: TrainingAsk, law: Utilization | None = None) -> TrainingPlan:
-    """The plan of `ask`. UserError where it is infeasible or a figure of the chip is missing."""
+    """The plan of `ask`. InfeasibleError where it does not fit, UserError where a figure of the chip is missing."""
     said = list(ask.shape.assumed)
     tokens = _tokens(ask, said)
     each = work(ask.shape, ask.sequence)
@@ -106,7 +106,7 @@ def _layout(ask: TrainingAsk, batch: float, said: list[str]) -> tuple[TrainingLa
     if ask.layout:
         memory = training_memory(ask.shape, ask.chip, ask.layout, ask.sequence)
         if not memory.fits:
-            raise UserError(
+            raise InfeasibleError(
                 f"{ask.shape.name} does not fit {ask.layout.words}: a chip would hold {memory.total / 1e9:,.0f} GB of "
                 f"{memory.available / 1e9:,.0f}; leave the layout out to have one searched"
             )
@@ -119,11 +119,11 @@ def _layout(ask: TrainingAsk, batch: float, said: list[str]) -> tuple[TrainingLa
 def _least(ask: TrainingAsk, batch: float, said: list[str]) -> tuple[TrainingLayout, TrainingMemory]:
     """The least power of two of chips that holds the model."""
     for chips in (1 << power for power in range(MOST_CHIPS.bit_length())):
-        with suppress(UserError):
+        with suppress(InfeasibleError):
             found = best_layout(ask.shape, ask.chip, chips, ask.sequence, batch)
             said.append(f"{chips:,} chips, the least power of two that holds the model")
             return found
-    raise UserError(
+    raise InfeasibleError(
         f"{ask.shape.name} cannot be trained on {MOST_CHIPS:,} x {ask.chip.name} either; its layers are too large for "
         "the chip's memory"
     )

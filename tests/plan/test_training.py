@@ -1,5 +1,6 @@
 """Training's arithmetic: exact anchors, monotony, memory against published layouts, bills, infeasible cases."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -134,10 +135,13 @@ def test_between_the_thresholds_nothing_is_said_without_the_density():
     assert export.verdict(chip).caught is None
 
 
-def test_the_command_says_infeasible_on_one_line(capsys):
-    assert main(["plan", "train", "llama-3.1-405b", "--chip", "8xH100"]) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("raison: Llama-3.1-405B cannot be trained on 8 x H100") and error.count("\n") == 1
+def test_the_command_answers_no_on_one_line_and_with_exit_code_1(capsys):
+    asked = ["plan", "train", "llama-3.1-405b", "--chip", "8xH100"]
+    assert main(asked) == 1
+    text = capsys.readouterr().out
+    assert text.startswith("infeasible: Llama-3.1-405B cannot be trained on 8 x H100") and text.count("\n") == 1
+    assert main([*asked, "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["verdict"] == "infeasible"
 
 
 def test_the_command_prints_every_figure_with_its_interval(capsys):
@@ -158,7 +162,8 @@ def test_reading_along_costs_forward_passes():
     case, tokens = Case(H100, "bf16", 1e9, whole_run=True), 1e12
     teacher = find_model("llama-3.1-8b")
     student = bill(work(teacher, 4096), tokens, case, fitted())
-    assert read(teacher, tokens, case, fitted(), 4096).chip_hours.mid == pytest.approx(student.chip_hours.mid * TEACHER / 3)
+    reading = read(teacher, tokens, case, fitted(), 4096)
+    assert reading.chip_hours.mid == pytest.approx(student.chip_hours.mid * TEACHER / 3)
 
 
 def test_the_command_adds_the_teacher(capsys):
