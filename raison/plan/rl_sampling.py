@@ -36,7 +36,8 @@ def sampling_speed(
     width, load = WIDTHS[precision], Load(recipe.prompt, recipe.mean_tokens, 1.0, guess)
     size = smallest(shape, chip, width, load)
     if size > chips:
-        raise InfeasibleError(f"{shape.name} in {width.name} needs {size} x {chip.name} to sample from; there are {chips}")
+        needed = f"{shape.name} in {width.name} needs {size} x {chip.name} to sample from"
+        raise InfeasibleError(f"{needed}; there are {chips}")
     size = max(size, min(NODE, chips)) if shape.routed else size
     streams = max(1.0, recipe.round / (chips / size))
     case = Case(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +111,7 @@ def _reinforcement() -> Iterator[Line]:
     hours = sum(told["hours"].values())
     yield _account("R1's RL and data, by their sum", told["claimed_hours"], "H800-h", hours, None, told["source"],
                    "R1-Zero 101 K + data 5 K + R1 41 K")  # fmt: skip
-    predict = lambda: r1_zero_hours(recipe)  # noqa: E731 the prediction is made only where it can be caught
+    predict = partial(r1_zero_hours, recipe)
     yield _asked("R1-Zero's RL, predicted", told["hours"]["R1-Zero"], "H800-h", predict, None, told["source"],
                  "10,400 steps of 512 answers; every round waits for its longest answer")  # fmt: skip
     usd = hours * told["usd_per_chip_hour"]

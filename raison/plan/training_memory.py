@@ -116,7 +116,8 @@ def layouts(shape: Shape, chip: Chip, chips: int) -> Iterator[TrainingLayout]:
 def best_layout(
     shape: Shape, chip: Chip, chips: int, sequence: float, batch_tokens: float
 ) -> tuple[TrainingLayout, TrainingMemory]:
-    """The layout that fits with the least idle time. InfeasibleError that says how much memory is missing where none does."""
+    """The layout that fits with the least idle time. InfeasibleError, which says how much memory there should be, where
+    none does."""
     found = [(layout, training_memory(shape, chip, layout, sequence)) for layout in layouts(shape, chip, chips)]
     fitting = [(layout, memory) for layout, memory in found if memory.fits]
     if not fitting:

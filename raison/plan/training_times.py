@@ -28,7 +28,7 @@ OTHER_WORK = (r"data creation", r"post-?train", r"mid-?train", r"anneal", r"\bdp
 """Hours of these say nothing without their own tokens."""
 CHIPS_A_SEQUENCE, LEAST_BATCH = 8, 8
 """Of a batch in fine-tuning benchmarks that do not tell it."""
-CHIP_TIME = r"(gpu|chip|tpu|accelerator|device|node)"
+CHIP_TIME = r"(gpu|chip|tpu|accelerator|device)"
 CLOCK: Mapping[str, float] = {
     r"(?:^|[-_ /])s(?:ec\w*)?$": 1.0, r"min": 60.0, r"day|(?:^|[-_ ])d$": 86400.0, r"week": 604800.0,
     r"hour|hr|(?:^|[-_ ])h$": 3600.0,
@@ -54,14 +54,14 @@ def time_to_train(row: Row) -> Estimate | None:
     """Wall time until a benchmark's target is met; of what is no benchmark, that of its run."""
     known = setting(row, whole_run=True)
     task = known_benchmark(row.model) if known.case.tuned else None
-    if task is None or row.workload.samples:
+    if task is None:
         return hours(row)
     batch = row.workload.global_batch or max(LEAST_BATCH, (known.case.chips or 0) / CHIPS_A_SEQUENCE)
-    samples = task.samples_at(batch)
-    said = f"{samples:,.0f} sequences reach the target ({task.source})"
+    samples = row.workload.samples or task.samples_at(batch)
+    said = () if row.workload.samples else (f"{samples:,.0f} sequences reach the target ({task.source})",)
     known = known.at(task.sequence, adapters=task.frozen)
     seconds = known.seconds(samples * task.sequence, known.work(frozen=task.frozen))
-    return known.estimate(seconds / _unit(known), -1, FINE_TUNING if task.frozen else HOURS, said)
+    return known.estimate(seconds / _unit(known), -1, FINE_TUNING if task.frozen else HOURS, *said)
 
 
 def cost(row: Row) -> Estimate | None:

@@ -127,6 +127,9 @@ def test_a_benchmark_takes_its_samples_from_the_reference():
     row = row_of({**BASE, "model": "Llama-2-70B LoRA", "metric": "time_to_train", "unit": "min", "chips": "8",
                   "workload": "MLPerf Training v5.0 fine-tune to target"})  # fmt: skip
     assert any("3,130 sequences" in clause for clause in predict(row).assumptions)
+    told = row_of({**BASE, "model": "Llama-2-70B LoRA", "metric": "time_to_train", "unit": "min", "chips": "8",
+                   "workload": "MLPerf Training v5.0 fine-tune to target, mean samples 6260"})  # fmt: skip
+    assert predict(told).value.mid == pytest.approx(2 * predict(row).value.mid)
 
 
 @pytest.mark.parametrize(
