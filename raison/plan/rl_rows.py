@@ -23,7 +23,7 @@ from raison.plan.utilization import Case, Utilization, fitted
 
 GROUP = "reinforcement learning"
 METRICS = ("gpu_hours", "cost", "wall_time")
-WORDS = (r"\brl\b", r"grpo", r"\bppo\b", r"reinforce", r"rlvr", r"\brlhf\b", r"on-policy", r"same run", r"r1-zero")
+WORDS = (r"\brl\b", r"grpo", r"\bppo\b", r"reinforce", r"rlvr", r"\brlhf\b", r"on-policy", r"r1-zero")
 ACCOUNT = 1.1
 """How far rounded hours, chips and prices are off."""
 

@@ -15,8 +15,7 @@ from raison.plan.models import find_model
 from raison.plan.published_runs import known_run
 from raison.plan.rows import Row
 from raison.plan.training import Work, work
-from raison.plan.training_setting import Estimate, sequence_of, setting
-from raison.plan.training_times import SERVING
+from raison.plan.training_setting import Estimate, is_serving, sequence_of, setting
 
 SPEED, FLOPS, MEMORY = "training throughput", "training FLOPs", "memory"
 CONVENTIONS = 1.08
@@ -35,7 +34,7 @@ TRAINED = (r"pre-?train", r"training", r"\bfsdp", r"zero-?[123]", r"\bseq(?:len)
 
 def tokens_a_second(row: Row) -> Estimate | None:
     """Tokens/s of a chip in training."""
-    if row.workload.says(*SERVING) or row.workload.isl:
+    if is_serving(row):
         return None
     known = setting(row, whole_run=False)
     return known.estimate(1 / known.seconds(1.0), 1, SPEED)

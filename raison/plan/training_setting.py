@@ -22,6 +22,13 @@ SEQUENCE = 4096
 """Tokens of a training sequence where nobody says."""
 
 
+SERVING = (
+    r"decode", r"prefill", r"\bisl\b", r"inference", r"serving", r"tok/s/user", r"\boffline\b", r"\bserver\b",
+    r"interactive", r"\bconc", r"\bvllm\b", r"sglang", r"trt-?llm", r"llama\.cpp",
+)  # fmt: skip
+"""Words of serving, where a metric alone could be training's."""
+
+
 @dataclass(frozen=True, slots=True)
 class Estimate:
     """A row's figure where the chips did nothing but products at their 16-bit peak."""
@@ -77,6 +84,11 @@ def setting(row: Row, *, whole_run: bool) -> Setting:
     assert case.peak > 0
     sequence, more = sequence_of(row, run)
     return Setting(row, shape, case, sequence, run, (*shape.assumed, *said, *more))
+
+
+def is_serving(row: Row) -> bool:
+    """Whether a figure whose name could be either's is of serving."""
+    return row.workload.says(*SERVING) or bool(row.workload.isl) or "inference" in row.source.lower()
 
 
 def sequence_of(row: Row, run: PublishedRun | None) -> tuple[float, tuple[str, ...]]:

@@ -15,10 +15,9 @@ from raison.plan.interval import Interval
 from raison.plan.published_runs import known_benchmark
 from raison.plan.rows import Row
 from raison.plan.training import TEACHER, Work, catalogue_price, work
-from raison.plan.training_setting import Estimate, Setting, setting, tokens_of
+from raison.plan.training_setting import Estimate, Setting, is_serving, setting, tokens_of
 
 HOURS, FINE_TUNING, COST, ENERGY = "training hours", "fine-tuning time", "training cost", "training energy"
-SERVING = (r"decode", r"prefill", r"\bisl\b", r"inference", r"serving", r"tok/s/user")
 TUNED_ALONG = (r"\bsft\b", r"fine-?tun", r"\blora\b")
 SAMPLE_TOKENS, EPOCHS = 5355, 3
 """Mean tokens of a reasoning trace in R1's own fine-tuning data, and passes over it (Nature s41586-025-09422-z)."""
@@ -66,7 +65,7 @@ def time_to_train(row: Row) -> Estimate | None:
 
 def cost(row: Row) -> Estimate | None:
     """Dollars of a run: hours at the price that the words state, or at the catalogue's."""
-    if "/" in row.unit or row.workload.says(*SERVING):
+    if "/" in row.unit or is_serving(row):
         return None
     known = setting(row, whole_run=True)
     seconds, said, _ = _run_seconds(known)

@@ -111,7 +111,8 @@ def test_what_is_missing_is_said(changes, reason):
 
 def test_rows_of_serving_are_not_ours():
     assert estimate(row_of({**BASE, "metric": "tpot_ms"})) is None
-    assert estimate(row_of({**BASE, "metric": "tok_s_per_gpu", "workload": "decode EP72 bs256/GPU"})) is None
+    for words in ("decode EP72 bs256/GPU", "Offline", "vllm 1k/1k"):
+        assert estimate(row_of({**BASE, "metric": "tok_s_per_gpu", "workload": words})) is None
 
 
 def test_a_prediction_at_the_measured_utilisation_is_the_measurement():
