@@ -46,14 +46,14 @@ class Width:
         return shape.routed * self.weight + self.fixed_bytes(shape) + shape.embedding * looked_up
 
     def fixed_bytes(self, shape: Shape) -> float:
-        """Bytes of the weights that every token reads. GGUF's blocks of one kind leave the head in 8 bits."""
+        """Bytes of the weights that every token reads. GGUF's blocks of one kind leave a tied table in 8 bits."""
         weight = self.fixed if shape.routed else self.weight
-        extra = shape.vocabulary * shape.hidden * (HEAD - weight) if self.name in ONE_KIND else 0.0
-        return shape.fixed * weight + extra
+        tied = self.name in ONE_KIND and not shape.embedding
+        return shape.fixed * weight + tied * shape.vocabulary * shape.hidden * (TABLE - weight)
 
 
-HEAD = 1.0625
-"""Bytes of a weight in the head of a file of 4-bit blocks: Q8_0."""
+TABLE = 1.0625
+"""Bytes of a weight in a table that is embedding and head in a file of 4-bit blocks: Q8_0."""
 ONE_KIND = ("q4_0", "q4_1")
 
 WIDTHS: Mapping[str, Width] = {
