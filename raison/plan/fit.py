@@ -85,7 +85,7 @@ class Point:
 
     def closed(self, constants: Constants) -> Point:
         """The point with the streams and the layout that are best with these constants."""
-        return replace(self, case=resolved(self.case, self.row, self.asked, constants)[0]) if self.open else self
+        return replace(self, case=resolved(self.case, self.row, constants)[0]) if self.open else self
 
     def error(self, constants: Constants) -> float:
         """ln(measured / predicted)."""

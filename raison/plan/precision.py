@@ -88,11 +88,12 @@ SPELLINGS: tuple[tuple[str, str], ...] = (
 
 
 def usual_width(shape: Shape, chip: Chip) -> Width:
-    """The width that a model is mostly served in on a chip: the one it was published in, 4 bits on a machine at home,
-    FP8 where the chip has it, 8 bits where memory is on the chip alone, else 16 bits."""
-    if shape.published:
+    """The width that a model is mostly served in on a chip: the one it was published in, blocks of 4 bits on a
+    machine at home, FP8 where the chip has it, 8 bits where memory is on the chip alone, else 16 bits."""
+    at_home = chip.kind in ("this", "cpu", "apple", "consumer")
+    if shape.published and not (at_home and shape.published == "fp8"):
         return WIDTHS[shape.published]
-    if chip.kind in ("this", "cpu", "apple", "consumer"):
+    if at_home:
         return WIDTHS["q4_0" if chip.kind == "this" else "q4_k_m"]
     if "fp8" in chip.tflops:
         return WIDTHS["fp8"]
