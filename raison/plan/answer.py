@@ -85,14 +85,15 @@ def _open_loop(question: Question, posed: Posed, chosen: Choice, rate: float) ->
     most = chosen.figures.output / question.osl
     places = int(question.chips / chosen.figures.chips) if question.chips else 0
     instances = max(1, places or ceil(rate / (EASY * most)))
-    load = rate / (instances * most)
-    if load > RHO:
+    load = Interval.within(rate / (instances * most), posed.calibration.spread("rate", ""))
+    if load.mid > RHO:
         held = f"{instances * most:.3g} requests/s is all that {instances * chosen.figures.chips:.0f} chips do"
-        return _refused(question, posed, "saturated", f"{rate:g} requests/s are {load:.0%} of that: {held}, and above "
-                        f"{RHO:.0%} waiting times follow from errors of the prediction")  # fmt: skip
+        why = f"{rate:g} requests/s are {load.mid:.0%} of that: {held}, and above {RHO:.0%} waiting times follow from"
+        return _refused(question, posed, "saturated", f"{why} errors of the prediction")
     streams = _streams_for(chosen.case, posed.calibration.constants, rate / instances)
     case = with_streams(chosen.case, streams)
-    said = f"{rate:g} requests/s on {instances} instances, each {load:.0%} loaded with {streams:.1f} requests in flight"
+    how = f"{load.mid:.0%} loaded ({load.low:.0%} to {load.high:.0%}) with {streams:.1f} requests in flight"
+    said = f"{rate:g} requests/s on {instances} instances, each {how}"
     posed = replace(posed, assumptions=(*posed.assumptions, said))
     return _served(question, posed, Choice(case, figures(case, posed.calibration.constants)), instances)
 
@@ -122,11 +123,11 @@ def _speeds(question: Question, calibration: Calibration, chosen: Choice, instan
     """Intervals of a source that the constants were not fitted to, as a plan is one."""
     found, osl = chosen.figures, chosen.case.load.osl
     factor = {metric: calibration.spread(metric, "") for metric in ("tpot", "ttft", "rate")}
-    if not question.rate:
-        rate = Interval.within(found.output, factor["rate"])
-    else:
-        rate = Interval.exact(found.output)  # what arrives is what is answered
+    rate = Interval.within(found.output, factor["rate"])
     chip, rack = rate / found.chips, rack_of(question)
+    if question.rate:
+        rate = Interval.exact(found.output)  # what arrives is what is answered, by more chips or fewer
+        chip = rate / found.chips if question.chips else chip
     tpot = Interval.within(found.speed.tpot, factor["tpot"])
     ttft = Interval.within(found.speed.ttft, factor["ttft"])
     return Speeds(1.0 / tpot, chip, chip * rack, rack, rate * instances, ttft, ttft + tpot * max(osl - 1, 1e-9),
@@ -153,8 +154,9 @@ def _assumptions(question: Question, posed: Posed) -> tuple[str, ...]:
     c = posed.calibration
     fitted = f"constants of {c.name}: {c.points} points of {', '.join(c.sources)}, {c.dates[0]} to {c.dates[1]}"
     price = question.chip.price_note
+    apart = "chips for prompts apart, as many as keep up with those that decode"
     return (
-        *posed.assumptions, fitted,
+        *posed.assumptions, fitted, *((apart,) if question.disaggregated else ()),
         *((f"price: {price}",) if price and not question.usd_per_hour else ()),
         f"prompts are {question.known:.0%} known to the cache" if question.known else "no prompt shares a prefix",
         f"{question.guesses:g} tokens a step by guessing ahead" if question.guesses != 1 else "no guessing ahead",

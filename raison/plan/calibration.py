@@ -23,6 +23,8 @@ from raison.plan.serving import Case
 
 FILE = Path(__file__).parent / "figures" / "calibrations.json"
 OWN = "calibrations.json"
+UNMEASURED = 2.0
+"""Factor where no point speaks of a figure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +51,13 @@ class Calibration:
         return " / ".join(self.key)
 
     def spread(self, metric: str, source: str) -> float:
-        """The factor of the 80 % interval of a figure of `source`."""
+        """The factor of the 80 % interval of a figure of `source`: of another metric's points where its own has none,
+        and never less than UNMEASURED for a time to first token then."""
         known = self.within if source in self.sources else self.elsewhere
-        return known.get(metric, known.get("rate", 2.0))
+        if metric in known:
+            return known[metric]
+        other = max(known.values(), default=UNMEASURED)
+        return max(other, UNMEASURED) if metric == "ttft" else other
 
     def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "key": list(self.key)}

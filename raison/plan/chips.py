@@ -27,6 +27,8 @@ COUNTED = r"\s*(\d+)(?:[x×]\s*| [x×] )(?=[A-Za-z])"
 THIS = ("this", "this machine")
 Kind = Literal["gpu", "consumer", "tpu", "rdu", "sram", "cpu", "apple", "this"]
 """Class of a chip: what constants it gets where none were fitted to it."""
+BOARDS, NODE = ("gpu", "consumer", "tpu"), 8
+"""Classes that stand in nodes, and how many to a node where no source was read."""
 NUMBERS = {
     "bf16": "peak_dense_bf16_tflops", "fp8": "peak_dense_fp8_tflops", "int8": "peak_dense_int8_tops",
     "fp4": "peak_dense_fp4_tflops",
@@ -171,7 +173,7 @@ def _chip(row: Mapping[str, str], where: str) -> Chip:
         mem_gb=memory,
         mem_gbps=_number(row, "mem_gbps", where) or _bytes(sram, 1),
         link_gbps=_number(row, "interconnect_gbps_unidir", where),
-        domain=int(_number(row, "scaleup_domain", where) or 1),
+        domain=int(_number(row, "scaleup_domain", where) or (NODE if kind in BOARDS else 1)),
         tdp_w=_number(row, "tdp_w", where),
         kw_all_in=_number(row, "allin_kw_per_gpu_provisioned", where),
         prices=_prices(row.get("usd_per_hour", ""), row.get("usd_per_hour_date_and_kind", "")),

@@ -61,6 +61,8 @@ SHARE = 0.05
 ENOUGH = 1500
 """Points that a node, or a fit without one source, takes: every n-th of more."""
 WIDEST = 4.0
+ONE_MACHINE = 1.25
+"""Least factor of our own engine elsewhere, as its points are of one machine."""
 LEAST = {"tpot": 1.1, "ttft": 1.2, "rate": 1.1}
 """Intervals are never narrower: published figures of equal machines differ by that much (MLPerf: up to 1.7 times)."""
 
@@ -83,7 +85,7 @@ class Point:
 
     def closed(self, constants: Constants) -> Point:
         """The point with the streams and the layout that are best with these constants."""
-        return replace(self, case=resolved(self.case, self.row, self.asked, constants)[0]) if self.open else self
+        return replace(self, case=resolved(self.case, self.row, constants)[0]) if self.open else self
 
     def error(self, constants: Constants) -> float:
         """ln(measured / predicted)."""
@@ -117,7 +119,8 @@ def _point(row: Row) -> Point | None:
     room = memory_of(case).room
     if case.load.streams and (room < 1 or (asked.metric == "ttft" and room < case.load.streams)):
         return None
-    fold = f"{row.origin} {case.shape.name}" if row.id.endswith(("-tpot", "-ttft")) else row.origin
+    alike = row.id.endswith(("-tpot", "-ttft")) or case.kind == "this"  # one source of many models
+    fold = f"{row.origin} {case.shape.name}" if alike else row.origin
     return Point(row, case, asked, fold, asked.spread)
 
 
@@ -224,6 +227,8 @@ def _with_elsewhere(entry: Calibration, kind: str, left: Mapping[tuple[str, str]
     """The entry with what was seen of sources left out in its class; never less than of its own points."""
     mine = {metric: logs for (name, metric), logs in left.items() if name == kind}
     away = {metric: max(_factor(metric, logs), entry.within.get(metric, 1.0)) for metric, logs in mine.items()}
+    if kind == "this":
+        away = {metric: max(factor, ONE_MACHINE) for metric, factor in away.items()}
     missed = {metric: median(abs(exp(-e) - 1) for e in logs) for metric, logs in mine.items()}
     return replace(entry, elsewhere=_rounded(away), missed=_rounded(missed))
 

@@ -46,14 +46,14 @@ class Width:
         return shape.routed * self.weight + self.fixed_bytes(shape) + shape.embedding * looked_up
 
     def fixed_bytes(self, shape: Shape) -> float:
-        """Bytes of the weights that every token reads. GGUF's blocks of one kind leave the head in 8 bits."""
+        """Bytes of the weights that every token reads. GGUF's blocks of one kind leave a tied table in 8 bits."""
         weight = self.fixed if shape.routed else self.weight
-        extra = shape.vocabulary * shape.hidden * (HEAD - weight) if self.name in ONE_KIND else 0.0
-        return shape.fixed * weight + extra
+        tied = self.name in ONE_KIND and not shape.embedding
+        return shape.fixed * weight + tied * shape.vocabulary * shape.hidden * (TABLE - weight)
 
 
-HEAD = 1.0625
-"""Bytes of a weight in the head of a file of 4-bit blocks: Q8_0."""
+TABLE = 1.0625
+"""Bytes of a weight in a table that is embedding and head in a file of 4-bit blocks: Q8_0."""
 ONE_KIND = ("q4_0", "q4_1")
 
 WIDTHS: Mapping[str, Width] = {
@@ -88,11 +88,12 @@ SPELLINGS: tuple[tuple[str, str], ...] = (
 
 
 def usual_width(shape: Shape, chip: Chip) -> Width:
-    """The width that a model is mostly served in on a chip: the one it was published in, 4 bits on a machine at home,
-    FP8 where the chip has it, 8 bits where memory is on the chip alone, else 16 bits."""
-    if shape.published:
+    """The width that a model is mostly served in on a chip: the one it was published in, blocks of 4 bits on a
+    machine at home, FP8 where the chip has it, 8 bits where memory is on the chip alone, else 16 bits."""
+    at_home = chip.kind in ("this", "cpu", "apple", "consumer")
+    if shape.published and not (at_home and shape.published == "fp8"):
         return WIDTHS[shape.published]
-    if chip.kind in ("this", "cpu", "apple", "consumer"):
+    if at_home:
         return WIDTHS["q4_0" if chip.kind == "this" else "q4_k_m"]
     if "fp8" in chip.tflops:
         return WIDTHS["fp8"]

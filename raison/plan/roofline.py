@@ -46,7 +46,7 @@ class Constants:
     layer_us: float = 40.0
     """Fixed time of a layer in a step, microseconds."""
     hop_us: float = 8.0
-    """Added to a layer for each doubling of the chips that share it."""
+    """Added to a layer for each doubling of the chips that share it, and twice where experts are on other ranks."""
     link: float = 0.5
     """Share of the link's rate in messages."""
     first_ms: float = 30.0
@@ -224,8 +224,11 @@ def _dispatched(setup: Setup, tokens: float, copies: int) -> float:
 
 
 def _hops(setup: Setup) -> float:
+    """Seconds of latency in messages: for each doubling of the chips that reduce together, and twice where tokens go to
+    experts on other ranks and back, which all send at once."""
     layout = setup.layout
-    return setup.shape.layers / layout.pp * setup.constants.hop_us * 1e-6 * log2(layout.stage)
+    away = 2.0 if layout.dp > 1 and setup.shape.experts else 0.0
+    return setup.shape.layers / layout.pp * setup.constants.hop_us * 1e-6 * (log2(layout.tp) + away)
 
 
 def _link(chip: Chip, chips: int) -> float:

@@ -48,14 +48,15 @@ def chips_told(row: Row) -> float | None:
 
 
 def engine_of(row: Row) -> str:
-    """The engine that a row names; llama.cpp for GGUF's widths, TensorRT-LLM for NVIDIA's own results."""
+    """The engine that a row names; llama.cpp for GGUF's widths, TensorRT-LLM for MLPerf on NVIDIA's chips."""
     for words in (row.text.lower(), row.precision.lower(), row.source.lower()):
         for pattern, name in ENGINES:
             if re.search(pattern, words):
                 return name
     if re.search(r"\bi?q\d", row.precision.lower()):
         return "llama.cpp"
-    return ""
+    chip = chip_in(row.hardware) if suite_of(row) else None
+    return "trtllm" if chip and chip.vendor == "NVIDIA" else ""
 
 
 def case_of(row: Row, asked: Asked) -> tuple[Case, tuple[str, ...]]:

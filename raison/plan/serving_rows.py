@@ -44,14 +44,14 @@ def predict(row: Row) -> Prediction | None:
         return None
     case, notes = case_of(row, asked)
     calibration = choose(case)
-    case, more = resolved(case, row, asked, calibration.constants)
+    case, more = resolved(case, row, calibration.constants)
     value = value_of(case, asked, calibration.constants, row)
     factor = calibration.spread(asked.spread, row.origin)
     notes = (*notes, *more, f"constants of {calibration.name}, {calibration.points} points")
     return Prediction(Interval.within(value, factor), GROUPS[asked.metric], notes)
 
 
-def resolved(case: Case, row: Row, asked: Asked, constants: Constants) -> tuple[Case, tuple[str, ...]]:
+def resolved(case: Case, row: Row, constants: Constants) -> tuple[Case, tuple[str, ...]]:
     """The case with its streams: those told, those that a promised speed allows, or as many as fit; in the layout that
     serves cheapest then, where the row tells none."""
     if case.load.streams:
