@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from raison.bench import plots
+from raison.bench.page import page
 from raison.config import BASE, CONTROL
 from raison.errors import UserError
 from raison.files import write_atomic
@@ -39,10 +38,9 @@ def write_report(run_folder: Path) -> Path:
     outcomes = list(state.get("outcomes", {}).values())
     evaluation = state.get("evaluation") or {}
     figures = {name: Markup(svg) for name, svg in _plots(run_folder, outcomes, evaluation).items()}
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"count": short_count, "clock": clock_time, "percent": _percent}
-    page = environment.from_string(resources.files("raison.bench").joinpath(TEMPLATE).read_text(encoding="utf-8"))
-    html = page.render(
+    html = page(
+        Path(__file__).with_name(TEMPLATE),
+        filters={"count": short_count, "clock": clock_time, "percent": _percent},
         state=state,
         recipe=recipe,
         outcomes=outcomes,

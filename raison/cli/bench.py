@@ -1,4 +1,4 @@
-"""`raison bench`: how fast this machine trains and runs a model, against whom, and what guessing ahead brings."""
+"""`raison bench`: how fast this machine trains and runs a model, against whom; and how fast an endpoint answers."""
 
 from __future__ import annotations
 
@@ -22,9 +22,17 @@ from raison.reasoner import load
 def command(arguments: Namespace) -> int:
     kinds = {
         "train": _train, "engine": bench_engine.command, "load": _load, "guesses": _guesses,
-        "soak": bench_soak.command, "think": bench_think.command,
+        "soak": bench_soak.command, "think": bench_think.command, "endpoint": _endpoint,
     }  # fmt: skip
     return kinds[arguments.bench](arguments)
+
+
+def _endpoint(arguments: Namespace) -> int:
+    try:
+        from raison.cli import bench_endpoint  # an extra: only who measures an endpoint needs its client
+    except ModuleNotFoundError as error:
+        raise UserError(f"raison bench endpoint needs {error.name}: pip install 'raison[bench]'") from None
+    return bench_endpoint.command(arguments)
 
 
 def _train(arguments: Namespace) -> int:

@@ -5,6 +5,7 @@ Not covered: what argparse checks by itself (parser.py).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 from raison.errors import UserError, nearest
@@ -25,6 +26,28 @@ def whole_number(word: str, option: str) -> int:
 def whole_numbers(text: str, option: str) -> tuple[int, ...]:
     """A list of at least one. Raises UserError that names the option."""
     return tuple(whole_number(word, option) for word in text.split(","))
+
+
+def size(word: str, option: str) -> int:
+    """A count of which the thousands may be written as k: 100k. Raises UserError that names the option."""
+    plain = word.strip().lower()
+    return 1000 * whole_number(plain[:-1], option) if plain.endswith("k") else whole_number(plain, option)
+
+
+def sizes(text: str, option: str) -> tuple[int, ...]:
+    """A list of at least one. Raises UserError that names the option."""
+    return tuple(size(word, option) for word in text.split(","))
+
+
+def above_zero(word: str, option: str) -> float:
+    """A number above 0. Raises UserError that names the option."""
+    try:
+        value = float(word)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < math.inf:
+        raise UserError(f"{option} has {word!r}; give numbers above 0")
+    return value
 
 
 def known_words(text: str, known: Iterable[str], what: str) -> list[str]:

@@ -1,0 +1,103 @@
+"""The client: sends prepared requests and stamps what comes back as it is read, without looking into it.
+
+aiohttp (the extra `bench`) talks HTTP: per read it takes about half the processor time of httpx, and a client that
+waits for the processor measures itself. No request is sent twice: a refusal is a result. Not covered: HTTP/2.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable
+from types import TracebackType
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from raison.bench.endpoint.records import STOPPED, Exchange
+from raison.errors import UserError
+
+TIMEOUT, HUNG_UP, NO_CONNECTION = "timeout", "hung up", "no connection"
+REFUSAL_BYTES = 4096
+"""Of an answer that is no success: enough to quote it."""
+SHORT = aiohttp.ClientTimeout(total=10)
+"""Seconds for what is no measured request."""
+
+
+class Client:
+    """Use as an async context manager inside a running loop. Connections are kept and never limited in number."""
+
+    def __init__(self, url: str, key: str, timeout: float) -> None:
+        self.url = url.rstrip("/")
+        headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
+        if key:
+            headers["Authorization"] = f"Bearer {key}"
+        self._session = aiohttp.ClientSession(
+            headers=headers, connector=aiohttp.TCPConnector(limit=0),
+            timeout=aiohttp.ClientTimeout(total=timeout), trust_env=True,
+        )  # fmt: skip
+
+    async def __aenter__(self) -> Client:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._session.close()
+
+    async def ask(self, body: bytes, tell: Callable[[Exchange], None], due: float | None = None) -> None:
+        """Send it now and `tell` the Exchange however it ends; raises nothing but a cancellation, told as stopped."""
+        reads: list[tuple[float, bytes]] = []
+        status, kind, failure = 0, "", ""
+        sent = time.perf_counter()
+        try:
+            async with self._session.post(f"{self.url}/chat/completions", data=body) as response:
+                status, kind = response.status, response.content_type
+                async for data in response.content.iter_any():
+                    reads.append((time.perf_counter(), data))
+                    if status != 200 and sum(len(read) for _, read in reads) > REFUSAL_BYTES:
+                        break
+        except asyncio.CancelledError:
+            failure = STOPPED
+            raise
+        except Exception as error:
+            failure = _name(error)
+        finally:
+            scheduled = sent if due is None else due
+            tell(Exchange(scheduled, sent, time.perf_counter(), status, kind, tuple(reads), failure))
+
+    async def models(self) -> list[str]:
+        """Names that the endpoint lists. Raises UserError where it lists none."""
+        try:
+            async with self._session.get(f"{self.url}/models", timeout=SHORT) as response:
+                status, text = response.status, await response.text()
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            raise UserError(f"{self.url} does not answer: {error or 'timeout'}; is it running?") from None
+        if status in (401, 403):
+            raise UserError(f"{self.url} refuses the key; --key-env NAME names the variable that holds it")
+        try:
+            return [str(model["id"]) for model in json.loads(text)["data"]]
+        except (ValueError, KeyError, TypeError):
+            raise UserError(f"{self.url}/models lists no model; does the URL end in /v1? --model names one") from None
+
+    async def metrics(self) -> str:
+        """The server's own metrics, which stand beside /v1; empty where it shows none."""
+        parts = urlsplit(self.url)
+        where = f"{parts.scheme}://{parts.netloc}{parts.path.removesuffix('/v1')}/metrics"
+        try:
+            async with self._session.get(where, timeout=SHORT) as response:
+                return await response.text() if response.status == 200 else ""
+        except (aiohttp.ClientError, TimeoutError, ValueError):
+            return ""
+
+
+def _name(error: Exception) -> str:
+    """A transport's failure as an outcome."""
+    if isinstance(error, TimeoutError):
+        return TIMEOUT
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return NO_CONNECTION
+    if isinstance(error, aiohttp.ClientError | OSError):
+        return HUNG_UP
+    raise error
