@@ -142,13 +142,20 @@ def test_llama_cpps_names_are_known_and_other_texts_are_no_metrics() -> None:
 
 def test_usage_that_cannot_be_is_named() -> None:
     rows = [
-        row(events=11), row(thinking_tokens=0), row(served=Served(100, 0, 10, 0)), row(served=Served(100, 50, 10, 4)),
+        row(events=11), row(thinking_tokens=0), row(served=Served(100, 0, 10, 0)), row(served=Served(1000, 300, 10, 4)),
     ]  # fmt: skip
     said = disagreements([], rows, unique=True)
     assert len(said) == 4
     for part, words in zip(("fewer tokens", "out of sight", "counts none", "from a cache"), said, strict=True):
         assert part in words
     assert len(disagreements([], rows, unique=False)) == 3, "prompts that are alike may be cached"
+
+
+def test_what_is_to_be_doubted_is_said() -> None:
+    found = cell([row(), row(answer_tokens=0), row(output_speed=None)])["warnings"]
+    for part, words in zip(("3 whole", "raise --output", "at one moment"), found, strict=True):
+        assert part in words
+    assert cell([row()] * 20)["warnings"] == []
 
 
 def test_a_busy_client_is_named() -> None:

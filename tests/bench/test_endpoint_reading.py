@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from raison.bench.endpoint.events import events
 from raison.bench.endpoint.reading import read
@@ -108,6 +110,7 @@ def test_usage_comes_last_or_with_every_event_or_not_at_all() -> None:
             "error in the stream",
         ),
         ([(1.0, event({}, "length") + DONE)], {}, "no text"),
+        ([(1.0, event({"content": "</think>"}, "stop") + DONE)], {}, "no text"),
         ([(1.0, b"data: {oops\n\n" + DONE)], {}, "malformed event"),
         ([(1.0, b"data: 7\n\n" + DONE)], {}, "malformed event"),
         ([(1.0, b'data: {"choices": 7}\n\n')], {}, "malformed event"),
@@ -116,6 +119,27 @@ def test_usage_comes_last_or_with_every_event_or_not_at_all() -> None:
 )
 def test_every_failure_has_a_name(reads: list[tuple[float, bytes]], more: dict[str, Any], outcome: str) -> None:
     assert heard(*reads, **more).outcome == outcome
+
+
+SHAPES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["choices", "delta", "content", "reasoning", "usage", "error", "finish_reason"]),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@given(st.lists(SHAPES, max_size=4), st.binary(max_size=40), st.integers(0, 200))
+def test_whatever_a_server_sends_is_an_outcome(values: list[Any], garbage: bytes, cut: int) -> None:
+    data = b"".join(f"data: {json.dumps(value)}\n\n".encode() for value in values) + garbage
+    found = heard((1.0, data[:cut]), (2.0, data[cut:]))
+    assert found.outcome and (found.outcome != WHOLE or found.thinking + found.answer)
 
 
 def test_a_refusal_keeps_the_servers_words_and_a_finish_alone_ends_an_answer() -> None:

@@ -32,8 +32,8 @@ def read(exchange: Exchange) -> Heard:
     stream = _Stream()
     for at, data in events(exchange.reads):
         stream.take(at, data)
-    outcome, detail = stream.failed or _ended(exchange, stream)
     pieces = _parted(_joined(stream.pieces))
+    outcome, detail = stream.failed or _ended(exchange, stream, pieces)
     return Heard(outcome, detail, pieces, len(stream.pieces), stream.finish, stream.usage)
 
 
@@ -49,13 +49,13 @@ def _refused(exchange: Exchange) -> tuple[str, str] | None:
     return None
 
 
-def _ended(exchange: Exchange, stream: _Stream) -> tuple[str, str]:
+def _ended(exchange: Exchange, stream: _Stream, pieces: Sequence[Piece]) -> tuple[str, str]:
     """How a stream without complaints ended. One that lacks both its finish reason and [DONE] was cut off."""
     if exchange.failure:
         return exchange.failure, ""
     if not (stream.done or stream.finish):
         return CUT, f"after {len(stream.pieces)} events"
-    return (WHOLE, "") if stream.pieces else (EMPTY, f"finish_reason {stream.finish or 'missing'}")
+    return (WHOLE, "") if pieces else (EMPTY, f"finish_reason {stream.finish or 'missing'}")
 
 
 class _Stream:
@@ -74,7 +74,7 @@ class _Stream:
             return
         try:
             self._event(at, json.loads(data))
-        except (ValueError, TypeError, AttributeError, KeyError):  # JSON of another shape than the API's
+        except (ValueError, TypeError, AttributeError, RecursionError):  # no JSON, or of another shape than the API's
             self.failed = (BROKEN, data[:DETAIL])
 
     def _event(self, at: float, event: Mapping[str, Any]) -> None:
@@ -83,13 +83,19 @@ class _Stream:
             return
         self.usage = dict(event.get("usage") or self.usage)
         for choice in event.get("choices") or ():
-            self.finish = choice.get("finish_reason") or self.finish
+            self.finish = str(choice.get("finish_reason") or self.finish)
             delta = choice.get("delta") or {}
-            piece = Piece(
-                at, delta.get("reasoning_content") or delta.get("reasoning") or "", delta.get("content") or ""
-            )
-            if piece.thinking + piece.answer:  # a TypeError where one is no text
+            piece = Piece(at, _text(delta, "reasoning_content") or _text(delta, "reasoning"), _text(delta, "content"))
+            if piece.thinking or piece.answer:
                 self.pieces.append(piece)
+
+
+def _text(delta: Mapping[str, Any], name: str) -> str:
+    """Empty where there is none. Raises TypeError for what is no text."""
+    value = delta.get(name) or ""
+    if not isinstance(value, str):
+        raise TypeError(f"{name} is no text")
+    return value
 
 
 def _joined(pieces: Sequence[Piece]) -> list[Piece]:

@@ -21,8 +21,8 @@ FIRST, WHOLE = "time_to_first_token_seconds", "e2e_request_latency_seconds"
 COUNT_TOLERANCE = 0.01
 TIME_TOLERANCE, TIME_FLOOR = 0.1, 0.005
 """Share and seconds by which a mean time may differ: the way over the network is in the client's alone."""
-CACHED_SHARE = 0.05
-"""Of a prompt's tokens from a cache; a chat template's own beginning is always shared."""
+CACHED_SHARE, CACHED_TOKENS = 0.05, 64
+"""Of a prompt's tokens from a cache, from which on it is told; a chat template's own beginning is always shared."""
 
 Samples = Mapping[str, float]
 
@@ -122,7 +122,7 @@ def _thinking(whole: Sequence[Measured]) -> list[str]:
 def _cached(whole: Sequence[Measured]) -> list[str]:
     told = [row.served for row in whole if row.served.cached_tokens is not None and row.served.prompt_tokens]
     cached, prompt = sum(one.cached_tokens or 0 for one in told), sum(one.prompt_tokens or 0 for one in told)
-    if cached <= CACHED_SHARE * prompt:
+    if cached <= max(CACHED_SHARE * prompt, CACHED_TOKENS * len(told)):
         return []
     return [f"{cached / prompt:.0%} of the prompts' tokens came from a cache, though no two prompts are alike"]
 

@@ -120,6 +120,9 @@ def _doubts(rows: Sequence[Measured]) -> list[str]:
         said.append(f"{failed} of {len(rows)} requests failed: speeds and latencies are of the others alone")
     if 0 < len(whole) < FEW:
         said.append(f"only {len(whole)} whole answers: P5 and P95 say little")
+    thinking = sum(not row.answer_tokens for row in whole)
+    if thinking:
+        said.append(f"{thinking} answers ended before their thinking did: raise --output")
     single = sum(row.output_speed is None for row in whole)
     if single:
         said.append(f"{single} answers came at one moment and have no output speed")
