@@ -128,7 +128,7 @@ def test_the_servers_counters_are_held_against_what_was_seen(name: str) -> None:
     ]  # fmt: skip
     found = checks(before, after, [row(ttft=0.5), row(ttft=0.5, served=Served(100, 0, 12, 4))])
     said = " ".join(disagreements(found, [], unique=True))
-    assert "tokens drawn 20, the client 22" in said and "mean time to first token 0.25, the client 0.5" in said
+    assert "counts 20 tokens drawn, its usage 22" in said and "250.0 ms of the mean time to first token" in said
     assert checks(before, after, [row(), row("cut off"), row(served=Served()), row()]) == [], (
         "what is not known is not compared"
     )

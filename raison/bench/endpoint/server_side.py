@@ -35,6 +35,8 @@ class Check:
     server: float
     client: float
     agrees: bool
+    seconds: bool
+    """A time; else a count."""
 
 
 def samples(text: str) -> dict[str, float]:
@@ -78,7 +80,7 @@ def _count(what: str, server: float | None, seen: Sequence[int | None]) -> list[
     client = float(sum(count or 0 for count in seen))
     if server is None:
         return []
-    return [Check(what, server, client, abs(server - client) <= COUNT_TOLERANCE * max(client, 1.0))]
+    return [Check(what, server, client, abs(server - client) <= COUNT_TOLERANCE * max(client, 1.0), False)]
 
 
 def _mean(before: Samples, after: Samples, name: str, what: str, seen: Sequence[float | None]) -> list[Check]:
@@ -90,22 +92,28 @@ def _mean(before: Samples, after: Samples, name: str, what: str, seen: Sequence[
         return []
     server, client = total / count, sum(times) / len(times)
     room = max(TIME_FLOOR, TIME_TOLERANCE * client)
-    return [Check(what, server, client, -TIME_FLOOR <= client - server <= room)]
+    return [Check(what, server, client, -TIME_FLOOR <= client - server <= room, True)]
 
 
 def disagreements(found: Sequence[Check], rows: Sequence[Measured], unique: bool) -> list[str]:
     """Sentences: checks that failed, and usage that cannot be what was seen."""
-    said = [
-        f"the server counts {check.what} {check.server:,.4g}, the client {check.client:,.4g}; "
-        "was somebody else asking, or is one of them wrong?"
-        for check in found
-        if not check.agrees
-    ]
+    said = [_apart(check) for check in found if not check.agrees]
     whole = [row for row in rows if row.whole]
     fewer = [row for row in whole if (told := row.served.completion_tokens) is not None and told < row.events]
     if fewer:
         said.append(f"in {len(fewer)} answers the usage counts fewer tokens than events with text came")
     return said + _thinking(whole) + (_cached(whole) if unique else [])
+
+
+def _apart(check: Check) -> str:
+    if not check.seconds:
+        return (
+            f"the server counts {check.server:,.0f} {check.what}, its usage {check.client:,.0f}: "
+            "was somebody else asking, or is one of them wrong?"
+        )
+    between = 1000 * (check.client - check.server)
+    why = "its clock starts late, or the way to it is long" if between > 0 else "its clock counts what no client saw"
+    return f"{between:,.1f} ms of the {check.what} are not in the server's own: {why}"
 
 
 def _thinking(whole: Sequence[Measured]) -> list[str]:
