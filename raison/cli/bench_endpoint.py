@@ -11,6 +11,7 @@ import asyncio
 import time
 from argparse import Namespace
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +46,8 @@ def command(arguments: Namespace) -> int:
     console = console_for(arguments)
     if arguments.self_test:
         return _self_test(arguments, console)
-    wish = wish_of(arguments)
     ticker, cells, found = Ticker(console), list[Cell](), list[dict[str, Any]]()
+    wish = wish_of(arguments, ticker.tell, ticker.note)
 
     def keep(cell: Cell) -> None:
         cells.append(cell)
@@ -54,7 +55,7 @@ def command(arguments: Namespace) -> int:
         ticker.clear()
         _show(console, found[-1])
 
-    plan, whole = asyncio.run(_measure(wish, ticker, keep))
+    plan, whole = asyncio.run(_measure(wish, keep))
     result = {**_given(wish, plan), "stopped": not whole, "cells": found}
     _write(arguments, console, result, cells, wish.price)
     if arguments.json:
@@ -64,11 +65,12 @@ def command(arguments: Namespace) -> int:
     return 0 if any(cell["whole"] for cell in found) else 1
 
 
-async def _measure(wish: Wish, ticker: Ticker, keep: Callable[[Cell], None]) -> tuple[Plan, bool]:
+async def _measure(wish: Wish, keep: Callable[[Cell], None]) -> tuple[Plan, bool]:
     """The plan as it was carried out, and False where ^C ended it."""
-    async with Client(wish.section.url, key_of(wish.section) if wish.section.key_env else "", wish.timeout) as client:
-        model = wish.section.model or _only(await client.models())
-        plan = wish.plan(model, ticker.tell, ticker.note)
+    section, plan = wish.section, wish.plan
+    async with Client(section.url, key_of(section) if section.key_env else "", section.timeout_seconds) as client:
+        model = section.model or _only(await client.models())
+        plan = replace(plan, form=replace(plan.form, model=model))
         return plan, await run(client, plan, keep)
 
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 import json
 import secrets
 from argparse import Namespace
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from raison.bench.endpoint.counting import Counter, load_counter
+from raison.bench.endpoint.counting import load_counter
 from raison.bench.endpoint.figures import LIMITS
 from raison.bench.endpoint.load import Load
 from raison.bench.endpoint.prompts import Form, read_prompts
@@ -33,51 +33,39 @@ SEEDS = 2**31
 
 @dataclass(frozen=True)
 class Wish:
-    """All that was asked for; the model may still be the endpoint's to name."""
+    """All that was asked for; the plan's model may still be the endpoint's to name."""
 
     section: EndpointSection
-    timeout: float
-    form: Form
-    counter: Counter
-    inputs: Sequence[Input]
-    loads: Sequence[Load]
-    requests: int
-    warm_up: int | None
-    seed: int
+    plan: Plan
     limits: Mapping[str, float]
     price: Price | None
 
-    def plan(self, model: str, tell: Callable[[Progress], None], note: Note) -> Plan:
-        form = replace(self.form, model=model)
-        return Plan(form, self.counter, self.inputs, self.loads, self.requests, self.warm_up, self.seed, tell, note)
 
-
-def wish_of(arguments: Namespace) -> Wish:
+def wish_of(arguments: Namespace, tell: Callable[[Progress], None], note: Note) -> Wish:
     """Raises UserError for whatever cannot be meant."""
     if not arguments.url:
         raise UserError("name the endpoint, as in raison bench endpoint http://127.0.0.1:8000/v1")
-    timeout = above_zero(str(arguments.timeout), "--timeout")
+    section = EndpointSection(
+        url=arguments.url, model=arguments.model or "", key_env=arguments.key_env or "",
+        timeout_seconds=above_zero(str(arguments.timeout), "--timeout"),
+    )  # fmt: skip
+    return Wish(section, _plan(arguments, tell, note), _limits(arguments.limit), _price(arguments))
+
+
+def _plan(arguments: Namespace, tell: Callable[[Progress], None], note: Note) -> Plan:
     for name in ("warm_up", "temperature", "seed"):
         if (value := getattr(arguments, name)) is not None and value < 0:
             raise UserError(f"--{name.replace('_', '-')} is {value}; it must be at least 0")
-    return Wish(
-        section=EndpointSection(url=arguments.url, model=arguments.model or "", key_env=arguments.key_env or ""),
-        timeout=timeout,
-        form=_form(arguments),
-        counter=load_counter(arguments.tokenizer),
-        inputs=_inputs(arguments),
-        loads=_loads(arguments),
-        requests=whole_number(arguments.requests, "--requests"),
-        warm_up=arguments.warm_up,
-        seed=secrets.randbelow(SEEDS) if arguments.seed is None else arguments.seed,
-        limits=_limits(arguments.limit),
-        price=_price(arguments),
-    )
+    return Plan(
+        form=_form(arguments), counter=load_counter(arguments.tokenizer), inputs=_inputs(arguments),
+        loads=_loads(arguments), requests=whole_number(arguments.requests, "--requests"), warm_up=arguments.warm_up,
+        seed=secrets.randbelow(SEEDS) if arguments.seed is None else arguments.seed, tell=tell, note=note,
+    )  # fmt: skip
 
 
 def _form(arguments: Namespace) -> Form:
     return Form(
-        model="", max_tokens=size(arguments.output, "--output"), temperature=arguments.temperature,
+        model=arguments.model or "", max_tokens=size(arguments.output, "--output"), temperature=arguments.temperature,
         ignore_eos=arguments.ignore_eos, extra=_body(arguments),
     )  # fmt: skip
 

@@ -28,8 +28,8 @@ from raison.bench.endpoint.watch import Watch, undisturbed
 from raison.errors import UserError
 from raison.tasks.task import Task
 
-WARM_LONGEST = 1000
-"""Tokens of a prompt to warm up with at most."""
+WARM_LONGEST, WARM_USUAL = 1000, 200
+"""Tokens of a prompt to warm up with: at most, and where prompts have no size that was asked for."""
 TICK = 0.5
 """Seconds between looks at the progress."""
 SETTLE = 0.3
@@ -111,7 +111,7 @@ def _asks(plan: Plan, given: Input, number: int, conversations: Iterator[list[pr
 async def _warm_up(client: Client, plan: Plan, given: Input, load: Load, number: int) -> None:
     """Open the connections and wake the server. Raises UserError where it refuses every request."""
     count = (load.parallel or 1) if plan.warm_up is None else plan.warm_up
-    size = min(given.size or WARM_LONGEST, WARM_LONGEST)
+    size = min(given.size or WARM_USUAL, WARM_LONGEST)
     asks = prompts.warm_up_asks(plan.form, plan.counter, size, count, f"{plan.seed}/{number}")
     told: list[Exchange] = []
     await drive(Load(parallel=max(1, count)), count, lambda i, _: client.ask(asks[i].body, told.append), plan.seed)
@@ -138,7 +138,7 @@ async def _cell(client: Client, plan: Plan, given: Input, load: Load, asks: Sequ
     await asyncio.sleep(SETTLE)
     after = samples(await client.metrics())
     rows = tuple(_row(plan.counter, given.task, asks[number], told[number], began) for number in sorted(told))
-    unique = not given.conversations or len(asks) <= len(given.conversations)
+    unique = not given.conversations or plan.requests * len(plan.loads) <= len(given.conversations)
     return Cell(given.name, load, rows, max(ended - began, 1e-9), seen, before, after, unique), stopped
 
 
