@@ -57,9 +57,9 @@ def command(arguments: Namespace) -> int:
 
     plan, whole = asyncio.run(_measure(wish, keep))
     result = {**_given(wish, plan), "stopped": not whole, "cells": found}
-    _write(arguments, console, result, cells, wish.price)
     if arguments.json:
-        emit_json(result)
+        emit_json(result)  # first: it cannot fail as files can
+    _write(arguments, console, result, cells, wish.price)
     if not whole:
         return STOPPED
     return 0 if any(cell["whole"] for cell in found) else 1

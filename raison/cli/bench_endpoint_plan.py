@@ -10,6 +10,7 @@ import secrets
 from argparse import Namespace
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,10 @@ def wish_of(arguments: Namespace, tell: Callable[[Progress], None], note: Note) 
     """Raises UserError for whatever cannot be meant."""
     if not arguments.url:
         raise UserError("name the endpoint, as in raison bench endpoint http://127.0.0.1:8000/v1")
+    if arguments.report and find_spec("matplotlib") is None:
+        raise UserError(
+            "the page has plots, which need matplotlib: pip install 'raison[report]', or leave out --report"
+        )
     section = EndpointSection(
         url=arguments.url, model=arguments.model or "", key_env=arguments.key_env or "",
         timeout_seconds=above_zero(str(arguments.timeout), "--timeout"),

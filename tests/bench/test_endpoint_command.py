@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -115,6 +116,23 @@ def test_mistakes_are_one_line(options: list[str], says: str, capsys: Capture) -
     assert main(["bench", "endpoint", "http://127.0.0.1:9/v1", *options]) == 2
     last = said(capsys)
     assert last.startswith("raison: ") and says in last
+
+
+def test_without_its_client_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    for name in ("raison.cli.bench_endpoint", "raison.bench.endpoint.client", "raison.bench.endpoint.run"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setitem(sys.modules, "aiohttp", None)
+    monkeypatch.delattr("raison.cli.bench_endpoint", raising=False)
+    assert main(["bench", "endpoint", "http://127.0.0.1:9/v1"]) == 2
+    assert "raison bench endpoint needs aiohttp: pip install 'raison[bench]'" in said(capsys)
+
+
+def test_a_page_without_matplotlib_fails_before_the_measurement(
+    monkeypatch: pytest.MonkeyPatch, capsys: Capture, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("raison.cli.bench_endpoint_plan.find_spec", lambda name: None)
+    assert main(["bench", "endpoint", "http://127.0.0.1:9/v1", "--report", str(tmp_path / "page.html")]) == 2
+    assert "raison[report]" in said(capsys)
 
 
 def test_where_nobody_answers(capsys: Capture) -> None:
