@@ -33,7 +33,7 @@ def spreads(results: Sequence[Mapping[str, Any]]) -> str:
             axes.set_title(title)
             axes.set_yticks(range(len(names)), names if place == 1 else [""] * len(names), fontsize=8)
             axes.set_ylim(len(names) - 0.5, -0.5)
-            axes.set_xlim(left=0)
+            axes.set_xlim(0, 1.05 * axes.get_xlim()[1])
 
     return svg(draw, 10.0, 1.2 + 0.35 * len(names), "percentiles of times and speed for each input and load")
 
