@@ -54,7 +54,7 @@ class Client:
         Raises nothing but a cancellation, which is told as stopped.
         """
         reads: list[tuple[float, bytes]] = []
-        status, kind, failure, written = 0, "", "", _Written(time.perf_counter(), due)
+        status, kind, failure, written = 0, "", "", _Written(max(time.perf_counter(), due or 0.0), due)
         url = f"{self.url}/chat/completions"
         try:
             async with self._session.post(url, data=body, trace_request_ctx=written) as response:
