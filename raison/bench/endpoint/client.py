@@ -10,12 +10,14 @@ import asyncio
 import json
 import time
 from collections.abc import Callable
-from types import TracebackType
+from dataclasses import dataclass
+from types import SimpleNamespace, TracebackType
 from urllib.parse import urlsplit
 
 import aiohttp
 
 from raison.bench.endpoint.records import STOPPED, Exchange
+from raison.bench.endpoint.watch import until
 from raison.errors import UserError
 
 TIMEOUT, HUNG_UP, NO_CONNECTION = "timeout", "hung up", "no connection"
@@ -35,7 +37,7 @@ class Client:
             headers["Authorization"] = f"Bearer {key}"
         self._session = aiohttp.ClientSession(
             headers=headers, connector=aiohttp.TCPConnector(limit=0),
-            timeout=aiohttp.ClientTimeout(total=timeout), trust_env=True,
+            timeout=aiohttp.ClientTimeout(total=timeout), trust_env=True, trace_configs=[_tracing()],
         )  # fmt: skip
 
     async def __aenter__(self) -> Client:
@@ -47,12 +49,15 @@ class Client:
         await self._session.close()
 
     async def ask(self, body: bytes, tell: Callable[[Exchange], None], due: float | None = None) -> None:
-        """Send it now and `tell` the Exchange however it ends; raises nothing but a cancellation, told as stopped."""
+        """Send it, once it is due, and `tell` the Exchange however it ends.
+
+        Raises nothing but a cancellation, which is told as stopped.
+        """
         reads: list[tuple[float, bytes]] = []
-        status, kind, failure = 0, "", ""
-        sent = time.perf_counter()
+        status, kind, failure, written = 0, "", "", _Written(max(time.perf_counter(), due or 0.0), due)
+        url = f"{self.url}/chat/completions"
         try:
-            async with self._session.post(f"{self.url}/chat/completions", data=body) as response:
+            async with self._session.post(url, data=body, trace_request_ctx=written) as response:
                 status, kind = response.status, response.content_type
                 async for data in response.content.iter_any():
                     reads.append((time.perf_counter(), data))
@@ -64,8 +69,8 @@ class Client:
         except Exception as error:
             failure = _name(error)
         finally:
-            scheduled = sent if due is None else due
-            tell(Exchange(scheduled, sent, time.perf_counter(), status, kind, tuple(reads), failure))
+            scheduled = written.at if due is None else due
+            tell(Exchange(scheduled, written.at, time.perf_counter(), status, kind, tuple(reads), failure))
 
     async def models(self) -> list[str]:
         """Names that the endpoint lists. Raises UserError where it lists none."""
@@ -90,6 +95,32 @@ class Client:
                 return await response.text() if response.status == 200 else ""
         except (aiohttp.ClientError, TimeoutError, ValueError):
             return ""
+
+
+@dataclass
+class _Written:
+    """When a request was handed to its connection; before that, when it was begun."""
+
+    at: float
+    due: float | None
+    """Until when it is held back; None: it is not."""
+
+
+def _tracing() -> aiohttp.TraceConfig:
+    """Stamps a request just before it is written: preparing it, and connecting, are the client's time and no latency.
+
+    One that is not yet due waits there, prepared and connected.
+    """
+
+    async def written(session: aiohttp.ClientSession, context: SimpleNamespace, _: object) -> None:
+        request: _Written | None = context.trace_request_ctx
+        if request is not None:
+            await until(request.due or 0.0)
+            request.at = time.perf_counter()
+
+    tracing = aiohttp.TraceConfig()
+    tracing.on_request_chunk_sent.append(written)
+    return tracing
 
 
 def _name(error: Exception) -> str:

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Literal
 
+from raison.bench.endpoint.watch import until
+
 TOKEN = "x"
 """One token of the shipped vocabulary, however many stand together."""
-SPIN = 0.002
-"""Seconds before a moment from which on the clock is watched: the system's timer is up to 1 ms late."""
 REASONS = {404: "Not Found", 429: "Too Many Requests", 500: "Internal Server Error"}
 
 
@@ -102,7 +102,7 @@ async def _stream(writer: asyncio.StreamWriter, script: Script, start: float) ->
     while script.silent:
         await asyncio.sleep(1)
     for number, delta in enumerate(islice(_deltas(script), script.cut)):
-        await _until(start + script.first + number * script.gap)
+        await until(start + script.first + number * script.gap)
         await _event(writer, {"choices": [{"index": 0, "delta": delta, "finish_reason": None}]})
     if script.cut is not None:
         return False
@@ -128,12 +128,6 @@ def _deltas(script: Script) -> Iterator[dict[str, str]]:
 def _usage(script: Script) -> dict[str, Any]:
     thought = {"reasoning_tokens": script.each * script.thinking}
     return {"prompt_tokens": 7, "completion_tokens": script.tokens, "completion_tokens_details": thought}
-
-
-async def _until(moment: float) -> None:
-    await asyncio.sleep(max(0.0, moment - SPIN - time.perf_counter()))
-    while time.perf_counter() < moment:
-        await asyncio.sleep(0)
 
 
 async def _event(writer: asyncio.StreamWriter, event: Mapping[str, Any]) -> None:

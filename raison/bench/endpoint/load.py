@@ -15,8 +15,10 @@ from random import Random
 from typing import Literal
 
 Arrivals = Literal["poisson", "constant"]
+AHEAD = 0.01
+"""Seconds before a request is due at which an open loop hands it over, so that it is ready at its moment."""
 Send = Callable[[int, float | None], Awaitable[None]]
-"""Send request number i, which was due then; None: now."""
+"""Send request number i at the moment it is due; None: now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +61,9 @@ async def _one_by_one(numbers: Iterator[int], send: Send) -> None:
 
 
 async def _on_time(times: Sequence[float], send: Send, group: asyncio.TaskGroup) -> None:
-    start = time.perf_counter()
+    start = time.perf_counter() + AHEAD
     for number, after in enumerate(times):
-        await asyncio.sleep(start + after - time.perf_counter())
+        await asyncio.sleep(start + after - AHEAD - time.perf_counter())
         group.create_task(_sent(send, number, start + after))
 
 

@@ -34,6 +34,7 @@ class Exchange:
     scheduled: float
     """When it was due; in a closed loop, when it was sent."""
     sent: float
+    """When it was handed to its connection; when it was begun or due, where it never came to that."""
     ended: float
     status: int
     """0 without an answer."""

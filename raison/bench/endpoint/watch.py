@@ -1,7 +1,7 @@
-"""Whether the client itself was the bottleneck: how late its event loop woke, and its share of a core.
+"""The client's own clock: waiting for a moment, and whether the client was the bottleneck.
 
-A loop that is busy, or that waits for a core, stamps late; what it stamped is then partly its own time. Not covered:
-lateness in the kernel or the network.
+A loop that is busy, or that waits for a core, stamps late; what it stamped is then partly its own time. How late it
+woke and its share of a core tell. Not covered: lateness in the kernel or the network.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ import numpy as np
 
 EVERY = 0.005
 """Seconds between looks at the clock."""
+SPIN = 0.002
+"""Seconds before a moment from which on the clock is watched."""
 LATE, BUSY = 0.005, 0.7
 """Seconds of lateness at the 99th percentile, and share of a core, from which on the client is called a bottleneck. The
 system's timer alone is up to 1 ms late."""
@@ -61,6 +63,13 @@ class Watch:
         lates = self._lates or [0.0]
         middle, high = np.percentile(lates, (50, 99))
         return ClientLoad(float(middle), float(high), max(lates), cpu / max(wall, 1e-9))
+
+
+async def until(moment: float) -> None:
+    """Return at the moment, by the clock of the stamps. The last of the way is watched: the timer is 1 ms coarse."""
+    await asyncio.sleep(max(0.0, moment - SPIN - time.perf_counter()))
+    while time.perf_counter() < moment:
+        await asyncio.sleep(0)
 
 
 @contextmanager
