@@ -88,13 +88,18 @@ def probe(threads: int = 0, *, refresh: bool = False) -> Machine:
     if threads < 0:
         raise UserError(f"threads is {threads}; give 0 for all cores, or a number of cores")
     threads = threads or available_cores()
-    path = cache_folder() / f"machine-{_key(threads)}.json"
+    path = _record(threads)
     cached = None if refresh else _read(path)
     if cached is not None:
         return cached
     machine = _describe(threads, measure(threads))
     _try_write(path, machine)
     return machine
+
+
+def probed(threads: int = 0) -> Machine | None:
+    """This machine's record where it has been measured before; nothing is measured."""
+    return _read(_record(threads or available_cores()))
 
 
 def cache_folder() -> Path:
@@ -262,10 +267,11 @@ def _torch_version() -> str:
         return "none"
 
 
-def _key(threads: int) -> str:
-    """Names what the rates depend on; cores and flags tell apart virtual machines that share a CPU name."""
+def _record(threads: int) -> Path:
+    """Where the record is kept; its name tells what the rates depend on: cores and flags tell apart virtual machines
+    that share a CPU name."""
     parts = (_cpu_name(), _cpuinfo("flags", "Features"), available_cores(), threads, _torch_version())
-    return hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
+    return cache_folder() / f"machine-{hashlib.sha256(repr(parts).encode()).hexdigest()[:12]}.json"
 
 
 def _read(path: Path) -> Machine | None:

@@ -70,14 +70,15 @@ def answer(question: Question) -> Answer:
     """Answer a question. UserError where it makes no sense."""
     posed = pose(question)
     constants = posed.calibration.constants
-    chosen = best(posed.case, posed.layouts, constants, question.limits, question.aim)
+    chosen = best(posed.case, posed.layouts, constants, question.limits, question.aim, question.filled)
     if chosen is None:
         return _refused(question, posed, "infeasible", _why_not(question, posed))
     if question.rate:
         return _open_loop(question, posed, chosen, question.rate)
+    instances = (question.filled or chosen.case.layout.chips) // chosen.case.layout.chips
     if chosen.figures.speed.waiting:
-        return _refused(question, posed, "saturated", _too_many(chosen))
-    return _served(question, posed, chosen, 1)
+        return _refused(question, posed, "saturated", _too_many(chosen, instances))
+    return _served(question, posed, chosen, instances)
 
 
 def _open_loop(question: Question, posed: Posed, chosen: Choice, rate: float) -> Answer:
@@ -186,11 +187,11 @@ def _too_large(question: Question, posed: Posed) -> str:
     return f"{question.shape.name} does not fit: {needs} against {there}"
 
 
-def _too_many(chosen: Choice) -> str:
-    room = chosen.figures.memory.room
-    load, words = chosen.case.load, chosen.case.layout.words
-    return (f"{load.streams:g} streams do not fit: the cache has room for {room:.0f} sequences of {load.isl:g} and "
-            f"{load.osl:g} tokens in {words}; the others would wait for theirs to end")  # fmt: skip
+def _too_many(chosen: Choice, instances: int) -> str:
+    load, room = chosen.case.load, chosen.figures.memory.room
+    words = f"{instances} instances of {chosen.case.layout.words}" if instances > 1 else chosen.case.layout.words
+    return (f"{load.streams * instances:g} streams do not fit: the cache has room for {room * instances:.0f} sequences "
+            f"of {load.isl:g} and {load.osl:g} tokens in {words}; the others would wait for theirs to end")  # fmt: skip
 
 
 def as_dict(found: Answer) -> dict[str, Any]:

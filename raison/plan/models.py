@@ -123,6 +123,12 @@ def known_model(name: str) -> Shape | None:
     return _shape(_known()[max(aliases, key=len)]) if aliases else None
 
 
+def published() -> Mapping[str, str]:
+    """Names of the models that are described, each with its source."""
+    return {**{name: entry["source"] for name, entry in _entries().items()},
+            **dict.fromkeys(PRESETS, "a preset of this package")}  # fmt: skip
+
+
 def typical(name: str, total: float, active: float) -> Shape:
     """What models of so many parameters mostly look like: an assumption, and said to be one."""
     dense = active > 0.7 * total

@@ -66,6 +66,11 @@ class Question:
     aim: Aim = "price"
     usd_per_hour: float | None = None
 
+    @property
+    def filled(self) -> int | None:
+        """The chips that share the streams, where both are given."""
+        return self.chips if self.streams and not self.disaggregated else None
+
 
 @dataclass(frozen=True, slots=True)
 class Posed:

@@ -2,7 +2,8 @@
 
 Where no number of streams is told: "price" fills each layout that fits with as many as the limits allow, since more
 never make a chip's tokens dearer, and takes the most answer tokens/s a chip; "speed" takes one stream and its fastest
-token, and of equally fast layouts the cheapest. Not covered: mixed lengths, more than one layout at once.
+token, and of equally fast layouts the cheapest. Where chips and streams are both told, all chips stand there and are
+paid for: as many instances of a layout as they hold share the streams. Not covered: mixed lengths, layouts mixed.
 """
 
 from __future__ import annotations
@@ -48,10 +49,14 @@ class Choice:
         return self.figures.user
 
 
-def choices(case: Case, layouts: Iterable[Layout], constants: Constants, limits: Limits) -> Iterator[Choice]:
-    """What each layout that fits can do within the limits: with the case's streams where it names some (0 = none)."""
+def choices(
+    case: Case, layouts: Iterable[Layout], constants: Constants, limits: Limits, chips: int | None = None
+) -> Iterator[Choice]:
+    """What each layout that fits can do within the limits: with the case's streams where it names some (0 = none), or
+    with an instance's share of them where its instances fill `chips` chips."""
     for layout in layouts:
         laid = replace(case, layout=layout)
+        laid = with_streams(laid, case.load.streams * layout.chips / chips) if chips else laid
         if memory_of(laid).room < 1:
             continue
         filled = laid if case.load.streams else filled_up(laid, constants, limits)
@@ -60,13 +65,15 @@ def choices(case: Case, layouts: Iterable[Layout], constants: Constants, limits:
             yield Choice(filled, found)
 
 
-def best(case: Case, layouts: Sequence[Layout], constants: Constants, limits: Limits, aim: Aim) -> Choice | None:
+def best(
+    case: Case, layouts: Sequence[Layout], constants: Constants, limits: Limits, aim: Aim, chips: int | None = None
+) -> Choice | None:
     """The choice that serves `aim` best; None where no layout fits and meets the limits."""
     if aim == "speed" and not case.load.streams:
         case = with_streams(case, 1.0)  # nobody is faster than a user who is alone
     keys = {"price": lambda c: (c.a_chip, c.a_user), "speed": lambda c: (round(c.a_user, 3), c.a_chip)}
     for some in staged(layouts):
-        if found := max(choices(case, some, constants, limits), key=keys[aim], default=None):
+        if found := max(choices(case, some, constants, limits, chips), key=keys[aim], default=None):
             return found
     return None
 

@@ -118,9 +118,10 @@ def figures(case: Case, constants: Constants) -> Figures:
 
 def _rate(load: Load, speed: Speed, prompt: float) -> float:
     """Answer tokens/s: a place in the batch is taken for a prompt of its own and for OSL steps. Waits for other prompts
-    are in TPOT already, whose steps they ride in."""
+    are in TPOT already, whose steps they ride in. With less than a stream, the instance stands idle between."""
     decoding = load.osl * speed.tpot
-    return speed.batch / speed.tpot * decoding / (decoding + prompt)
+    busy = min(1.0, load.streams or 1.0)
+    return busy * speed.batch / speed.tpot * decoding / (decoding + prompt)
 
 
 def _disaggregated(case: Case, setup: Setup, memory: Memory, room: float) -> Figures:

@@ -17,7 +17,7 @@ from fastapi.responses import JSONResponse
 
 from raison import __version__
 from raison.errors import UserError
-from raison.serve import chat, completions, refused, responses, runs
+from raison.serve import chat, completions, plan, refused, responses, runs
 from raison.serve.gate import Gate
 from raison.serve.loop import State
 from raison.serve.mistake import Mistake
@@ -51,6 +51,7 @@ def create_app(service: Service) -> FastAPI:
     app.include_router(completions.router)
     app.include_router(responses.router)
     app.include_router(runs.router)
+    app.include_router(plan.router)
     page.mount(app)
     _small_routes(app, service)
     app.add_middleware(Gate, service=service)

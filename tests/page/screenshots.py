@@ -29,6 +29,8 @@ def main(url: str, folder: Path, run: str = "") -> None:
         dark.screenshot(path=folder / "vote.png")
         training(light, url, run)
         light.screenshot(path=folder / "training.png")
+        plan(light, url)
+        light.screenshot(path=folder / "plan.png", full_page=True)
         browser.close()
 
 
@@ -58,6 +60,13 @@ def training(page: Any, url: str, run: str) -> None:
     page.goto(f"{url}/#/training/{run}")
     page.locator(".stages").wait_for()
     page.get_by_role("button", name="grpo-on").click()
+    page.wait_for_timeout(800)
+
+
+def plan(page: Any, url: str) -> None:
+    chips = "chip=H200+SXM&versus=B200+SXM&versus=MI300X"
+    page.goto(f"{url}/#/plan/serve?model=DeepSeek-R1&{chips}&chips=16&users=256&input=1024&output=1024&drawn=user")
+    page.locator(".parts").first.wait_for()
     page.wait_for_timeout(800)
 
 

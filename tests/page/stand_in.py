@@ -1,8 +1,8 @@
 """A server that speaks the API as the page needs it, with answers that are known beforehand.
 
 What it says depends on the question alone: the tests read here what they may expect. Between two pieces it waits for
-PACE seconds, and where a question asks it to hold, until a test says `app.state.go_on.set()` or the page hangs up. Not
-covered: anything a real server does.
+PACE seconds, and where a question asks it to hold, until a test says `app.state.go_on.set()` or the page hangs up. Runs
+and plans are the real server's. Not covered: anything else that it does.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, StreamingResponse
 
-from raison.serve import page, runs
+from raison.serve import page, plan, refused, runs
 
 KEY = "rk-for-the-test"
 PACE = 0.004
@@ -63,6 +63,8 @@ def app_for(run_root: Path, keyed: bool = False) -> FastAPI:
         return StreamingResponse(paced(app, words), media_type="text/event-stream")
 
     app.include_router(runs.router)
+    app.include_router(plan.router)
+    refused.install(app)
     page.mount(app)
     return app
 

@@ -196,11 +196,11 @@ def test_the_keyboard_does_it_all(tab: Tab) -> None:
     tab.until("document.querySelector('.examples button')")
     tab.page.evaluate("document.querySelector('.skip').focus()")
     order = [tab.page.evaluate(FOCUSED)]
-    for _ in range(9):
+    for _ in range(10):
         tab.page.keyboard.press("Tab")
         order.append(tab.page.evaluate(FOCUSED))
-    assert order[:4] == ["Skip to the content", "raison", "Think", "Training"]
-    assert order[4].startswith("Colours") and order[5:] == ["3 7 25 -> 46", "Your question", "Ask", "effort", "way"]
+    assert order[:5] == ["Skip to the content", "raison", "Think", "Training", "Plan"]
+    assert order[5].startswith("Colours") and order[6:] == ["3 7 25 -> 46", "Your question", "Ask", "effort", "way"]
 
 
 def test_a_screen_reader_hears_the_beginning_and_the_end(tab: Tab) -> None:

@@ -86,3 +86,9 @@ def test_the_training_view_shows_the_server_s_runs(tab: Tab, tmp_path: Path) -> 
     tab.app.state.runs = Runs(tmp_path / "runs")
     tab.open("/#/training")
     tab.page.get_by_text("grpo, step 1 of 40").wait_for()
+
+
+def test_the_planning_view_shows_the_server_s_plans(tab: Tab) -> None:
+    tab.open("/#/plan/serve?model=SmolLM2-135M&chip=H100+SXM&chips=1&users=1")
+    tab.page.get_by_role("heading", name="SmolLM2-135M on 1 × H100 SXM").wait_for()
+    assert tab.page.locator(".tiles > div").count() == 5

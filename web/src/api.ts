@@ -32,10 +32,13 @@ export async function get<T>(path: string, abort?: AbortSignal): Promise<T> {
   return (await answer.json()) as T;
 }
 
+export async function post<T>(path: string, body: unknown, abort: AbortSignal): Promise<T> {
+  return (await (await call(path, posted(body, abort))).json()) as T;
+}
+
 /** Sends a question and gives the chunks of the answer as they come. */
 export async function* stream(path: string, body: unknown, abort: AbortSignal): AsyncGenerator<unknown> {
-  const headers = { "Content-Type": "application/json" };
-  const answer = await call(path, { method: "POST", headers, body: JSON.stringify(body), signal: abort });
+  const answer = await call(path, posted(body, abort));
   if (!answer.body) return;
   const events = answer.body.pipeThrough(new TextDecoderStream()).pipeThrough(new EventSourceParserStream()).getReader();
   for (;;) {
@@ -45,6 +48,10 @@ export async function* stream(path: string, body: unknown, abort: AbortSignal): 
     yield JSON.parse(value.data);
   }
   throw new Refused(0, "The connection ended before the answer did.");
+}
+
+function posted(body: unknown, signal: AbortSignal): RequestInit {
+  return { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body), signal };
 }
 
 async function call(path: string, init: RequestInit): Promise<Response> {

@@ -5,20 +5,28 @@ import { useEffect, useRef } from "preact/hooks";
 import { Announcer } from "./announce";
 import { keep, key, keyWanted } from "./api";
 import { Chat } from "./chat/chat";
+import { PlanView } from "./plan/view";
 import { Runs } from "./runs/runs";
 import { chosenModel, loadModels, model, models, theme, type Theme } from "./settings";
 import "katex/dist/katex.min.css";
 import "./style/base.css";
 import "./style/chat.css";
 import "./style/runs.css";
+import "./style/plan.css";
 
 const place = signal(location.hash);
 const trouble = signal("");
 const THEMES: Theme[] = ["auto", "light", "dark"];
 
+const VIEWS = [
+  ["", "Think"],
+  ["training", "Training"],
+  ["plan", "Plan"],
+] as const;
+
 function App() {
-  const [, view, name] = place.value.split("/");
-  const training = view === "training";
+  const [, view, name] = place.value.split(/[/?]/);
+  const shown = VIEWS.find(([at]) => at === view)?.[0] ?? "";
   return (
     <>
       <a class="skip" href="#main" onClick={skip}>
@@ -29,12 +37,11 @@ function App() {
           raison
         </a>
         <nav aria-label="Views">
-          <a href="#/" aria-current={training ? undefined : "page"}>
-            Think
-          </a>
-          <a href="#/training" aria-current={training ? "page" : undefined}>
-            Training
-          </a>
+          {VIEWS.map(([at, title]) => (
+            <a key={at} href={`#/${at}`} aria-current={at === shown ? "page" : undefined}>
+              {title}
+            </a>
+          ))}
         </nav>
         <Models />
         <Themes />
@@ -50,7 +57,9 @@ function App() {
           {trouble.value}
         </p>
       )}
-      {training ? <Runs name={decodeURIComponent(name ?? "")} /> : <Chat />}
+      {shown === "" && <Chat />}
+      {shown === "training" && <Runs name={decodeURIComponent(name ?? "")} />}
+      {shown === "plan" && <PlanView />}
       <Announcer />
     </>
   );

@@ -37,6 +37,13 @@ export function figure(value: number): string {
   return String(Number(value.toPrecision(3)));
 }
 
+const compact = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 });
+
+/** Counts too long to be read whole, to three digits that matter: "671B", "14.8T"; smaller ones as figures. */
+export function short(value: number): string {
+  return Math.abs(value) >= 1e5 ? compact.format(value) : figure(value);
+}
+
 /** A class of answers by its letter, so that its colour carries no meaning alone: A ... Z, A2 ... */
 export function letter(index: number): string {
   const round = Math.floor(index / 26);
