@@ -23,7 +23,7 @@ from raison.metrics import read_metrics
 from raison.progress import clock_time
 from raison.train.bill import short_count
 
-NAME, TEMPLATE = "report.html", "report.html.j2"
+NAME, TEMPLATE, STYLE = "report.html", "report.html.j2", "style.css"
 BILL_COLUMNS = ("stage", "tokens", "flops", "seconds", "kwh", "usd", "accuracy", "usd_per_point")
 
 Record = Mapping[str, Any]
@@ -39,10 +39,8 @@ def write_report(run_folder: Path) -> Path:
     outcomes = list(state.get("outcomes", {}).values())
     evaluation = state.get("evaluation") or {}
     figures = {name: Markup(svg) for name, svg in _plots(run_folder, outcomes, evaluation).items()}
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"count": short_count, "clock": clock_time, "percent": _percent}
-    page = environment.from_string(resources.files("raison.bench").joinpath(TEMPLATE).read_text(encoding="utf-8"))
-    html = page.render(
+    html = render(
+        TEMPLATE,
         state=state,
         recipe=recipe,
         outcomes=outcomes,
@@ -60,6 +58,15 @@ def write_report(run_folder: Path) -> Path:
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror or error}; make room, then raison report") from None
     return path
+
+
+def render(template: str, **values: Any) -> str:
+    """A page of this package's templates, in the one style of all reports."""
+    files = resources.files("raison.bench")
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"count": short_count, "clock": clock_time, "percent": _percent}
+    page = environment.from_string(files.joinpath(template).read_text(encoding="utf-8"))
+    return page.render(style=Markup(files.joinpath(STYLE).read_text(encoding="utf-8")), **values)
 
 
 def sentences(state: Record, outcomes: Sequence[Record], evaluation: Record) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from argparse import ArgumentParser
 
 from raison.cli.arguments import Commands, add, as_json, measured_model, threads
+from raison.cli.measure_parser import accuracy_command
 
 
 def bench_commands(commands: Commands) -> None:
@@ -47,7 +48,7 @@ def bench_commands(commands: Commands) -> None:
         "raison bench soak", "raison bench soak smollm2 --minutes 60 --threads 1 --json",
     )  # fmt: skip
     _soak_options(soak)
-    for parser in (train, load, engine, guesses, soak, thinking):
+    for parser in (train, load, engine, guesses, soak, thinking, accuracy_command(kinds)):
         threads(parser)
         as_json(parser)
 
