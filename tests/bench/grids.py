@@ -30,7 +30,7 @@ TRUE = Laws(
     gain=Sigmoid(0.0, 0.8, 2000.0, 1.2),
     gamma=0.5,
     thinking=Sigmoid(0.05, 1.02, 60.0, 1.8),
-    concentration=1.5,
+    spread=(0.8, -1.0),
     rival=0.3,
     largest=256.0,
     selector="majority",
@@ -78,7 +78,8 @@ def _record(grid: Grid, laws: Laws, cell: Cell, draw: np.random.Generator) -> Re
     samples = cell.steps * grid.grpo.problems * grid.grpo.group_size
     loss = laws.loss.loss(n, cell.tokens) * math.exp(draw.normal(0, 0.003))
     single = laws.reinforced(laws.trained(n, cell.tokens), samples)
-    chances = draw.beta(single * laws.concentration, (1 - single) * laws.concentration, grid.problems)
+    size = math.exp(laws.spread[0] + laws.spread[1] * single)
+    chances = draw.beta(single * size, (1 - single) * size, grid.problems)
     points = tuple(
         _point(grid, laws, draw, chances, n, budget, votes) for budget in grid.budgets for votes in grid.votes
     )

@@ -56,7 +56,9 @@ def test_the_laws_come_back_from_cells_that_obey_them(fitted: Fitted) -> None:
         for samples in (2000, 10_000):
             assert laws.reinforced(start, samples) == pytest.approx(TRUE.reinforced(start, samples), abs=0.06)
     assert [laws.kept(b) for b in GRID.budgets] == pytest.approx([TRUE.kept(b) for b in GRID.budgets], abs=0.04)
-    assert (laws.concentration, laws.rival) == pytest.approx((TRUE.concentration, TRUE.rival), rel=0.2)
+    for single in (0.2, 0.5, 0.8):
+        assert laws.chosen(single, 16) == pytest.approx(TRUE.chosen(single, 16), abs=0.05)
+    assert laws.spread == pytest.approx(TRUE.spread, abs=0.5) and laws.rival == pytest.approx(TRUE.rival, rel=0.2)
     assert laws.gamma == TRUE.gamma and len(fitted.draws) == 8
 
 

@@ -30,6 +30,8 @@ LEAST_POINTS = 4
 RIVALS = np.linspace(0.02, 0.9, 23)
 MOST_MIXTURES = 12
 """Cells whose problems are looked at one by one: each is a search over thousands of Beta distributions."""
+LEAST_SPREAD = 0.05
+"""Sum of squared deviations of mean accuracies that a slope is read from."""
 MOST_DRAWS = 1000
 """More than any fit is resampled."""
 
@@ -47,7 +49,7 @@ class Fitted:
 
 @dataclass(frozen=True, slots=True)
 class _Fits:
-    """Every law with its resamples; of `concentrations` and `rivals` the first is the best fit."""
+    """Every law with its resamples; of `spreads` and `rivals` the first is the best fit."""
 
     loss: Fit[Chinchilla]
     link: Fit[Sigmoid]
@@ -57,7 +59,7 @@ class _Fits:
     gain: Fit[Sigmoid]
     gamma: float
     thinking: Fit[Sigmoid]
-    concentrations: Sequence[float]
+    spreads: Sequence[tuple[float, float]]
     rivals: Sequence[float]
 
     def world(self, grid: Grid, index: int) -> Laws:
@@ -65,7 +67,7 @@ class _Fits:
         return Laws(
             _picked(self.loss, index), _picked(self.link, index), _picked(self.grown, index), self.size_power,
             self.through_loss, _picked(self.gain, index), self.gamma, _picked(self.thinking, index),
-            self.concentrations[index], self.rivals[index], float(grid.budgets[-1]), grid.selector,
+            self.spreads[index], self.rivals[index], float(grid.budgets[-1]), grid.selector,
         )  # fmt: skip
 
 
@@ -97,10 +99,10 @@ def _fit_all(grid: Grid, records: Sequence[Record]) -> _Fits:
     )  # fmt: skip
     link = _fit_link(grid, trained)
     power, grown = _fit_grown(grid, trained)
-    concentrations = _concentrations(mixtures, grid.seed)
+    spreads = _spreads(mixtures, grid.seed)
     rivals = _rivals(grid, telling, [fit.law for fit in mixtures])
     fits = _Fits(
-        loss, link, grown, power, True, gain, gamma, _fit_thinking(grid, records), concentrations, rivals
+        loss, link, grown, power, True, gain, gamma, _fit_thinking(grid, records), spreads, rivals
     )  # fmt: skip
     return replace(fits, through_loss=_error(fits.world(grid, 0), trained) <= grown.rms)
 
@@ -165,20 +167,24 @@ def _spread(records: Sequence[Record]) -> list[Record]:
     return list(records[:: math.ceil(len(records) / MOST_MIXTURES) or 1])
 
 
-def _concentrations(fits: Sequence[Fit[BetaMixture]], seed: int) -> list[float]:
-    """The geometric mean over cells, then over cells drawn anew, each with its own resampled law."""
+def _spreads(fits: Sequence[Fit[BetaMixture]], seed: int) -> list[tuple[float, float]]:
+    """The line through the cells' concentrations, then through cells drawn anew, each with its own resampled law."""
     if not fits:
-        return [1.0] * (MOST_DRAWS + 1)
+        return [(0.0, 0.0)] * (MOST_DRAWS + 1)
     draw = np.random.default_rng(seed)
-
-    def middle(laws: Sequence[BetaMixture]) -> float:
-        return math.exp(fmean(math.log(law.alpha + law.beta) for law in laws))
-
     again = [
-        middle([fits[i].resampled[b] for i in draw.integers(len(fits), size=len(fits))])
+        _line([fits[i].resampled[b] for i in draw.integers(len(fits), size=len(fits))])
         for b in range(len(fits[0].resampled))
     ]  # fmt: skip
-    return [middle([fit.law for fit in fits]), *again]
+    return [_line([fit.law for fit in fits]), *again]
+
+
+def _line(laws: Sequence[BetaMixture]) -> tuple[float, float]:
+    """Least squares of ln(alpha + beta) over the mean; level where the means lie too close to tell a slope."""
+    means, sizes = np.array([law.mean for law in laws]), np.log([law.alpha + law.beta for law in laws])
+    spread = float(((means - means.mean()) ** 2).sum())
+    slope = float(((means - means.mean()) * sizes).sum()) / spread if spread > LEAST_SPREAD else 0.0
+    return float(sizes.mean()) - slope * float(means.mean()), slope
 
 
 def _rivals(grid: Grid, records: Sequence[Record], mixtures: Sequence[BetaMixture]) -> list[float]:

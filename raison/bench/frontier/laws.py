@@ -10,8 +10,9 @@ taken relative to the largest budget; among k votes the problems' chances follow
 right where the right answer outweighs the strongest wrong one. Forms, fits and their resampling: plan/laws.py,
 plan/coverage.py. Every figure has an 80 % interval over the resampled laws.
 
-Assumed, so that a reader can doubt it: thinking pays alike for every cell of a grid; the spread of problems does not
-change with training; seeds of training differ as the residuals do. Not covered: tasks other than the grid's.
+Assumed, so that a reader can doubt it: a budget leaves the same share of accuracy to every cell of a grid; problems
+spread as their mean accuracy tells, whatever brought it there; seeds of training differ as the residuals do. Not
+covered: tasks other than the grid's.
 """
 
 from __future__ import annotations
@@ -55,8 +56,8 @@ class Laws:
     gamma: float
     thinking: Sigmoid
     """Accuracy over thinking tokens, relative to the largest budget's."""
-    concentration: float
-    """alpha + beta of the problems' chances."""
+    spread: tuple[float, float]
+    """Intercept and slope of ln(alpha + beta) of the problems' chances over their mean: trained models part them."""
     rival: float
     """Share of samples that the strongest wrong answer has."""
     largest: float
@@ -85,7 +86,8 @@ class Laws:
     def chosen(self, single: float, votes: float) -> float:
         """What a vote, or the checker, makes of samples that are right with the chance `single`."""
         single = min(max(single, 1e-4), 1 - 1e-4)
-        mixture = BetaMixture(single * self.concentration, (1 - single) * self.concentration)
+        concentration = math.exp(self.spread[0] + self.spread[1] * single)
+        mixture = BetaMixture(single * concentration, (1 - single) * concentration)
         if self.selector == "checker":
             return mixture.coverage(votes)
         return single if votes < LEAST_VOTES else mixture.majority(votes, self.rival)

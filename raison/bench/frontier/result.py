@@ -124,5 +124,7 @@ def _point(one: Placed) -> dict[str, Any]:
 def _flat(values: Mapping[str, Any], before: str = "") -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in values.items():
+        if isinstance(value, tuple):
+            value = {"intercept": value[0], "slope": value[1]}
         found |= _flat(value, f"{before}{name}.") if isinstance(value, Mapping) else {before + name: value}
     return found
