@@ -22,10 +22,17 @@ from raison.metrics import read_metrics
 from raison.progress import clock_time
 from raison.train.bill import short_count
 
-NAME, TEMPLATE = "report.html", "report.html.j2"
-BILL_COLUMNS = ("stage", "tokens", "flops", "seconds", "kwh", "usd", "accuracy", "usd_per_point")
+NAME, TEMPLATE = "report.html", Path(__file__).with_name("report.html.j2")
 
 Record = Mapping[str, Any]
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}\u00a0%"
+
+
+FILTERS = {"count": short_count, "clock": clock_time, "percent": _percent}
+"""What templates of reports say figures with."""
 
 
 def write_report(run_folder: Path) -> Path:
@@ -39,8 +46,8 @@ def write_report(run_folder: Path) -> Path:
     evaluation = state.get("evaluation") or {}
     figures = {name: Markup(svg) for name, svg in _plots(run_folder, outcomes, evaluation).items()}
     html = page(
-        Path(__file__).with_name(TEMPLATE),
-        filters={"count": short_count, "clock": clock_time, "percent": _percent},
+        TEMPLATE,
+        FILTERS,
         state=state,
         recipe=recipe,
         outcomes=outcomes,
@@ -154,10 +161,6 @@ def _machine(machine: Record) -> list[tuple[str, str]]:
                      f"{machine['read_gb_per_second']} GB/s"),
         ("memory", f"{machine['memory_gb']} GB"),
     ]  # fmt: skip
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f}\u00a0%"
 
 
 def _read(path: Path) -> dict[str, Any]:

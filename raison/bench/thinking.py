@@ -2,21 +2,21 @@
 
 Every method really runs on the engine: the drives of all problems are interleaved, each problem's samples have the same
 seeds under every method, so that methods compare in pairs. The first method named is the one the others are held
-against; the difference in accuracy has Bonett and Price's adjusted Wald interval for paired shares (2012, Journal of
-Educational and Behavioral Statistics 37). The waiting of one user is timed apart: one problem at a time, against a loop
-that draws one sample after the other on the same engine, as proxies in front of an engine do.
+against; the difference in accuracy has an interval for pairs (intervals.py). The waiting of one user is timed apart:
+one problem at a time, against a loop that draws one sample after the other on the same engine, as proxies in front of
+an engine do.
 Not covered: other people's servers.
 """
 
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from raison.bench.intervals import paired_difference
 from raison.engine.engine import Engine
 from raison.engine.sequence import SamplingParams
 from raison.records import Completion, Problem
@@ -25,7 +25,7 @@ from raison.text import chat
 from raison.think.budget import sampling
 from raison.think.drive import drive
 from raison.think.engine_sampler import SharedSteps
-from raison.think.measure import Z95, Estimate, wilson
+from raison.think.measure import Estimate, wilson
 from raison.think.parse import Context, parse_strategy
 from raison.think.strategy import Outcome
 
@@ -114,24 +114,9 @@ def _reached(
     count = len(outcomes)
     tokens = sum(outcome.tokens for outcome in outcomes) / count
     samples = sum(len(outcome.branches) for outcome in outcomes) / count
-    difference, low, high = paired_difference(right, first)
+    step = paired_difference(right, first)
     share = tokens / found[0].tokens if found else 1.0
-    return Reached(name, wilson(sum(right), count), tokens, samples, seconds, share, difference, low, high)
-
-
-def paired_difference(ours: Sequence[bool], theirs: Sequence[bool]) -> tuple[float, float, float]:
-    """The difference of two shares over the same problems, and its 95 % interval (Bonett & Price 2012, eq. 4).
-
-    Each of the two discordant counts is taken to be one more, and the problems two more, so that the interval has a
-    width where the two never differ. The difference itself is the plain one.
-    """
-    assert len(ours) == len(theirs) > 0
-    gained = sum(a and not b for a, b in zip(ours, theirs, strict=True))
-    lost = sum(b and not a for a, b in zip(ours, theirs, strict=True))
-    count = len(ours)
-    up, down = (gained + 1) / (count + 2), (lost + 1) / (count + 2)
-    half = Z95 * math.sqrt((up + down - (up - down) ** 2) / (count + 2))
-    return (gained - lost) / count, max(-1.0, up - down - half), min(1.0, up - down + half)
+    return Reached(name, wilson(sum(right), count), tokens, samples, seconds, share, step.value, step.low, step.high)
 
 
 def bench_waiting(

@@ -11,7 +11,7 @@ from rich.text import Text
 from raison.bench.guessing import Work, bench_guesses
 from raison.bench.load_speed import bench_load
 from raison.bench.training import bench_training
-from raison.cli import bench_engine, bench_soak, bench_think
+from raison.cli import bench_accuracy, bench_engine, bench_soak, bench_think
 from raison.cli.given import whole_number, words
 from raison.cli.output import console_for, emit_json
 from raison.cli.session import prepare
@@ -22,7 +22,8 @@ from raison.reasoner import load
 def command(arguments: Namespace) -> int:
     kinds = {
         "train": _train, "engine": bench_engine.command, "load": _load, "guesses": _guesses,
-        "soak": bench_soak.command, "think": bench_think.command, "endpoint": _endpoint,
+        "soak": bench_soak.command, "think": bench_think.command, "accuracy": bench_accuracy.command,
+        "endpoint": _endpoint,
     }  # fmt: skip
     return kinds[arguments.bench](arguments)
 

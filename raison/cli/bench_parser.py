@@ -9,6 +9,7 @@ from argparse import ArgumentParser
 
 from raison.cli.arguments import Commands, add, as_json, measured_model, threads
 from raison.cli.bench_endpoint_parser import endpoint_command
+from raison.cli.measure_parser import accuracy_command
 
 
 def bench_commands(commands: Commands) -> None:
@@ -49,7 +50,7 @@ def bench_commands(commands: Commands) -> None:
     )  # fmt: skip
     _soak_options(soak)
     endpoint_command(kinds)
-    for parser in (train, load, engine, guesses, soak, thinking):
+    for parser in (train, load, engine, guesses, soak, thinking, accuracy_command(kinds)):
         threads(parser)
         as_json(parser)
 

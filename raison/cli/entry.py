@@ -22,7 +22,7 @@ STOPPED = 130
 SPIN = "1000"
 """Turns that a thread waits busily for the others. OpenMP's own choice, 300 times that, is many times slower as soon as
 another program wants a core; where the machine is left alone it gains some 15 %, so long work keeps it."""
-LONG_WORK = ("run", "bench")
+LONG_WORK = ("run", "bench", "frontier")
 EXTRAS = {"serve": "serve", "keys": "serve", "usage": "serve"}
 """What to install for a command that the base installation cannot run."""
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from raison import __version__
 from raison.cli.arguments import Commands, add, as_json, model, threads
 from raison.cli.bench_parser import bench_commands
+from raison.cli.measure_parser import frontier_command
 from raison.cli.plan_parser import plan_commands
 from raison.cli.serve_parser import access_commands, serve_command
 
@@ -41,6 +42,7 @@ def build_parser() -> ArgumentParser:
     _train_commands(commands)
     access_commands(commands)
     bench_commands(commands)
+    frontier_command(commands)
     plan_commands(commands)
     _task_commands(commands)
     return parser

@@ -40,14 +40,17 @@ class Estimate:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
-def wilson(successes: float, count: int) -> Estimate:
-    """The share of `successes` in `count` trials with Wilson's 95 % interval. Raises ValueError without trials."""
+def wilson(successes: float, count: float) -> Estimate:
+    """The share of `successes` in `count` trials with Wilson's 95 % interval. Raises ValueError without trials.
+
+    Neither need be whole: an effective sample size is not.
+    """
     if count < 1:
         raise ValueError("an estimate needs at least one trial")
     share = successes / count
     centre = (share + Z95**2 / (2 * count)) / (1 + Z95**2 / count)
     half = Z95 / (1 + Z95**2 / count) * math.sqrt(share * (1 - share) / count + Z95**2 / (4 * count**2))
-    return Estimate(share, max(0.0, centre - half), min(1.0, centre + half), count)
+    return Estimate(share, max(0.0, centre - half), min(1.0, centre + half), int(count))
 
 
 def pass_at_k(samples: int, right: int, k: int) -> float:

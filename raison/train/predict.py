@@ -10,7 +10,7 @@ machine while the run is on.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -55,15 +55,18 @@ Fresh = Callable[[ModelSpec], Transformer]
 
 
 def predict(
-    bench: Bench, stages: Sequence[tuple[Stage, ModelSpec]], fresh: Fresh, base: ModelSpec | None = None
-) -> tuple[StageBill, ...]:
+    bench: Bench, stages: Sequence[tuple[Stage, ModelSpec]], fresh: Fresh, base: ModelSpec | None = None,
+    known: Mapping[ModelSpec, Rates] | None = None,
+) -> tuple[StageBill, ...]:  # fmt: skip
     """A line for each stage and the shape it trains, its evaluation included; `fresh` makes the models to time.
 
-    The evaluation of a model that exists, of shape `base`, is a line of its own before them.
+    The evaluation of a model that exists, of shape `base`, is a line of its own before them. Shapes whose rates are
+    `known` are not timed.
     """
-    rates = {spec: measure_rates(bench, fresh(spec)) for spec in {spec for _, spec in stages}}
+    rates = {**(known or {})}
+    rates |= {spec: measure_rates(bench, fresh(spec)) for spec in {spec for _, spec in stages} - rates.keys()}
     first = () if base is None else (_base_line(bench.recipe, base, rates[base]),)
-    return (*first, *(_line(bench.recipe, stage, spec, rates[spec]) for stage, spec in stages))
+    return (*first, *(stage_line(bench.recipe, stage, spec, rates[spec]) for stage, spec in stages))
 
 
 def measure_rates(bench: Bench, model: Transformer) -> Rates:
@@ -122,7 +125,8 @@ def _time_sampling(bench: Bench, model: Transformer, prompts: list[list[int]]) -
     return sum(len(c.token_ids) for group in samples for c in group) / (time.perf_counter() - start)
 
 
-def _line(recipe: Recipe, stage: Stage, spec: ModelSpec, rates: Rates) -> StageBill:
+def stage_line(recipe: Recipe, stage: Stage, spec: ModelSpec, rates: Rates) -> StageBill:
+    """What a stage on a model of that shape will take at these rates."""
     with_mtp = getattr(stage, "mtp_weight", 0.0) > 0
     context = int(rates.prompt + rates.completion / 2)
     trained = cost.training_flops(spec, context, mtp=with_mtp, frozen=recipe.lora is not None)

@@ -14,18 +14,13 @@ run.json is rewritten whole after each stage, so a kill between stages loses not
 from __future__ import annotations
 
 import json
-import platform
 import shutil
-import subprocess
-import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
-
-from raison import __version__, hardware
+from raison import hardware
 from raison.config import BASE, CONTROL, DistillStage, GrpoStage, Recipe, Stage, dump
 from raison.errors import UserError
 from raison.files import holding, write_atomic
@@ -33,6 +28,7 @@ from raison.hardware import release_memory
 from raison.metrics import Sink
 from raison.model.spec import ModelSpec
 from raison.model.transformer import Transformer
+from raison.provenance import commit, now, versions
 from raison.tasks.catalog import load_task
 from raison.tasks.task import checker_id
 from raison.think import effort
@@ -41,7 +37,7 @@ from raison.train.bill import Bill, StageBill
 from raison.train.loop import Loop, LoopSettings, StopRequest
 from raison.train.origin import Origin
 from raison.train.outcome import Judge, StageOutcome
-from raison.train.predict import predict
+from raison.train.predict import Rates, predict
 from raison.train.stages import Bench, new_learner, prepare
 from raison.weights import folder as model_folder
 from raison.weights.vocabulary_files import VOCABULARY
@@ -75,14 +71,18 @@ class Watch(Protocol):
     def note(self, text: str) -> None: ...
 
 
-def run_recipe(recipe: Recipe, folder: Path, *, watch: Watch, resume: bool = False) -> RunResult:
+def run_recipe(
+    recipe: Recipe, folder: Path, *, watch: Watch, resume: bool = False, rates: Mapping[ModelSpec, Rates] | None = None
+) -> RunResult:
     """Run what is left of the recipe in `folder`, which is held until it ends.
+
+    `rates` of shapes that were timed already are not timed again for the prediction.
 
     Raises UserError, also when another process is at work there, and Stopped when the user asked to stop.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with holding(folder):
-        return Run(recipe, folder, watch, resume).go()
+        return Run(recipe, folder, watch, resume, rates or {}).go()
 
 
 def expand(recipe: Recipe) -> list[Planned]:
@@ -100,8 +100,10 @@ def expand(recipe: Recipe) -> list[Planned]:
 class Run:
     """One run under way: its state is what run.json holds."""
 
-    def __init__(self, recipe: Recipe, folder: Path, watch: Watch, resume: bool) -> None:
-        self.recipe, self.folder, self.watch = recipe, folder, watch
+    def __init__(
+        self, recipe: Recipe, folder: Path, watch: Watch, resume: bool, rates: Mapping[ModelSpec, Rates]
+    ) -> None:
+        self.recipe, self.folder, self.watch, self.rates = recipe, folder, watch, rates
         self.plan = expand(recipe)
         self.state: dict[str, Any] = _read_state(folder) if resume else {}
         self.origin = Origin(recipe, folder)
@@ -139,11 +141,12 @@ class Run:
             write_atomic(self.folder / "recipe.toml", dump(self.recipe).encode())
             write_atomic(self.folder / VOCABULARY, self.bench.tokenizer.to_json().encode())
             lines = [(planned.stage, planned.spec or self.origin.spec) for planned in self.plan]
-            predicted = predict(self.bench, lines, self.origin.fresh, self.origin.spec if self.origin.base else None)
+            base = self.origin.spec if self.origin.base else None
+            predicted = predict(self.bench, lines, self.origin.fresh, base, self.rates)
             self.state = {
                 "recipe": self.recipe.name, "seed": self.recipe.seed, "task": self.recipe.task.name,
-                "checker": checker_id(self.bench.task), "started": _now(), "versions": _versions(),
-                "commit": _commit(), "machine": hardware.probe().to_dict(), "outcomes": {},
+                "checker": checker_id(self.bench.task), "started": now(), "versions": versions(),
+                "commit": commit(), "machine": hardware.probe().to_dict(), "outcomes": {},
                 "predicted": [asdict(line) for line in predicted],
             }  # fmt: skip
             self._save()
@@ -182,7 +185,7 @@ class Run:
         self.watch.note("measuring the final model over budgets and votes")
         evaluation = self.judge.evaluation(model)
         write_atomic(self.folder / "evaluation.json", json.dumps(evaluation, indent=1).encode())
-        self.state |= {"evaluation": evaluation, "ended": _now()}
+        self.state |= {"evaluation": evaluation, "ended": now()}
         final = StageOutcome(**self._outcomes()[self.recipe.final_stage])
         provenance = self._provenance(final) | effort.provenance_of(_curve(evaluation))
         model_folder.save(self.folder / "model", model, self.bench.tokenizer, provenance)
@@ -228,21 +231,3 @@ def _read_state(folder: Path) -> dict[str, Any]:
     except ValueError:
         raise UserError(f"{path} is damaged; start the run anew without --resume") from None
     return state
-
-
-def _now() -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S%z")
-
-
-def _versions() -> dict[str, str]:
-    return {"python": platform.python_version(), "torch": str(torch.__version__), "raison": __version__}
-
-
-def _commit() -> str:
-    """The source's git commit, marked where files differ from it; empty where it is no checkout."""
-    try:
-        where = Path(__file__).parent
-        command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
-        return subprocess.run(command, cwd=where, capture_output=True, text=True, timeout=10).stdout.strip()
-    except (OSError, subprocess.TimeoutExpired):
-        return ""

@@ -1,0 +1,182 @@
+"""From made-up cells, whose laws are known, back to the laws, and from laws to the best split."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from raison.bench.frontier.allocate import LAWS, Bounds, best, predicted, recommend
+from raison.bench.frontier.fitting import Fitted, fit_laws
+from raison.bench.frontier.forecast import Clock
+from raison.bench.frontier.laws import World
+from raison.bench.frontier.prices import Prices, prices_of, total
+from raison.bench.frontier.record import Record
+from raison.bench.frontier.result import RUNGS, Analysis, Placed, analyse, constants, pareto, to_json
+from raison.errors import UserError
+from tests.bench.grids import PARAMETERS, TRUE, made_up, wide
+
+GRID = wide()
+BOUNDS = Bounds.of(GRID)
+
+
+@pytest.fixture(scope="module")
+def records() -> list[Record]:
+    return made_up(GRID)
+
+
+@pytest.fixture(scope="module")
+def analysis(records: list[Record]) -> Iterator[Analysis]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("raison.plan.least_squares.RESAMPLES", 8)
+        patch.setattr("raison.plan.coverage.RESAMPLES", 8)
+        yield analyse(GRID, records)
+
+
+@pytest.fixture(scope="module")
+def fitted(analysis: Analysis) -> Fitted:
+    return analysis.fitted
+
+
+@pytest.fixture(scope="module")
+def prices(records: list[Record]) -> dict[str, Prices]:
+    return prices_of(GRID, records, "flops")
+
+
+def test_the_laws_come_back_from_cells_that_obey_them(fitted: Fitted) -> None:
+    """Made once with a fixed seed; a cell's accuracy has a standard error of about 0.02."""
+    laws = fitted.laws
+    for n in PARAMETERS.values():
+        for tokens in GRID.tokens:
+            assert laws.trained(n, tokens) == pytest.approx(TRUE.trained(n, tokens), abs=0.05)
+    for start in (0.05, 0.2, 0.5):
+        for samples in (2000, 10_000):
+            assert laws.reinforced(start, samples) == pytest.approx(TRUE.reinforced(start, samples), abs=0.06)
+    assert [laws.kept(b) for b in GRID.budgets] == pytest.approx([TRUE.kept(b) for b in GRID.budgets], abs=0.04)
+    for single in (0.2, 0.5, 0.8):
+        assert laws.chosen(single, 16) == pytest.approx(TRUE.chosen(single, 16), abs=0.05)
+    assert laws.spread == pytest.approx(TRUE.spread, abs=0.5) and laws.rival == pytest.approx(TRUE.rival, rel=0.2)
+    assert laws.gamma == TRUE.gamma and len(fitted.draws) == 8
+
+
+def test_where_the_loss_tells_little_accuracy_is_told_straight_by_tokens() -> None:
+    straight = replace(TRUE, through_loss=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("raison.plan.least_squares.RESAMPLES", 2)
+        patch.setattr("raison.plan.coverage.RESAMPLES", 2)
+        cells = [replace(r, loss=2.0 + (i % 3)) for i, r in enumerate(made_up(GRID, straight))]
+        laws = fit_laws(GRID, cells).laws
+    assert not laws.through_loss and laws.size_power == TRUE.size_power
+    for n in PARAMETERS.values():
+        for tokens in GRID.tokens:
+            assert laws.trained(n, tokens) == pytest.approx(straight.trained(n, tokens), abs=0.06)
+
+
+def test_every_constant_has_an_interval_around_it(fitted: Fitted) -> None:
+    found = constants(fitted)
+    assert {"loss.E", "link.midpoint", "gain.ceiling", "gamma", "thinking.exponent", "rival"} <= found.keys()
+    assert all(one.low <= one.high for one in found.values())
+    assert found["loss.beta"].high > found["loss.beta"].low
+
+
+def test_prices_are_those_that_the_cells_paid(records: list[Record], prices: dict[str, Prices]) -> None:
+    costs, n = prices["b"], PARAMETERS["b"]
+    assert costs.token == pytest.approx(6.0 * n) and costs.sample == pytest.approx(1200.0 * n)
+    record = next(r for r in records if r.cell.id == "b-t200000-g30")
+    for budget, votes in ((16, 1), (256, 16)):
+        point = record.at(budget, votes)
+        assert costs.answering(budget, votes) == pytest.approx(GRID.answers * point.flops)
+        whole = 6.0 * n * 200_000 + 1200.0 * n * 30 * 128 + GRID.answers * point.flops
+        assert total(GRID, record, point, "flops") == pytest.approx(whole)
+
+
+def test_the_best_split_is_the_best_of_all_there_are(prices: dict[str, Prices]) -> None:
+    """Against a blind search over ten thousand splits that the budget pays for."""
+    budget, draw, world = 4e12, np.random.default_rng(2), World.of(TRUE, BOUNDS.votes)
+    found = best(world, prices, budget, BOUNDS)
+    assert found is not None and found.cost <= budget * (1 + 1e-9)
+    assert found.accuracy == pytest.approx(predicted(TRUE, prices[found.size], found), abs=0.02)
+    blind = 0.0
+    for _ in range(10_000):
+        size, votes = str(draw.choice(list(prices))), int(draw.choice(BOUNDS.votes))
+        thinking = int(draw.choice(BOUNDS.budgets))
+        tokens, samples = draw.uniform(*BOUNDS.tokens), draw.uniform(0, BOUNDS.samples)
+        costs = prices[size]
+        if tokens * costs.token + samples * costs.sample + costs.answering(thinking, votes) <= budget:
+            single = TRUE.kept(thinking) * TRUE.reinforced(TRUE.trained(costs.parameters, tokens), samples)
+            blind = max(blind, world.vote[votes](single))
+    assert found.accuracy >= blind - 0.005
+
+
+def test_more_money_is_never_worse_and_too_little_buys_nothing(prices: dict[str, Prices]) -> None:
+    world = World.of(TRUE, BOUNDS.votes)
+    splits = [best(world, prices, budget, BOUNDS) for budget in (1e12, 3e12, 1e13, 3e13)]
+    accuracies = [split.accuracy for split in splits if split is not None]
+    assert len(accuracies) == 4 and accuracies == sorted(accuracies)
+    assert best(world, prices, 1e9, BOUNDS) is None
+    assert recommend([world], prices, 1e9, BOUNDS) is None
+
+
+@pytest.mark.parametrize("law", LAWS)
+def test_all_on_one_law_leaves_the_others_at_their_least(law: str, prices: dict[str, Prices]) -> None:
+    world, budget = World.of(TRUE, BOUNDS.votes), 6e12
+    split = best(world, prices, budget, BOUNDS.only(law))  # type: ignore[arg-type]
+    free = best(world, prices, budget, BOUNDS)
+    assert split is not None and free is not None and split.accuracy <= free.accuracy + 1e-9
+    assert law == "training" or split.tokens == GRID.tokens[0]
+    assert law == "reinforcement" or split.samples == 0
+    assert law == "thinking" or (split.votes, split.budget) == (1, GRID.budgets[-1])
+
+
+def test_a_recommendation_says_how_sure_it_is(fitted: Fitted, prices: dict[str, Prices]) -> None:
+    worlds = [World.of(laws, BOUNDS.votes) for laws in (fitted.laws, *fitted.draws)]
+    found = recommend(worlds, prices, 4e12, BOUNDS)
+    assert found is not None
+    assert sum(found.shares[law].value for law in LAWS) == pytest.approx(1.0)
+    assert all(one.low <= one.value <= one.high for one in (*found.shares.values(), found.accuracy))
+    assert sum(found.sizes.values()) == pytest.approx(1.0)
+    assert max(found.next_dollar[law].value for law in LAWS) > 0
+    truth = World.of(TRUE, BOUNDS.votes)
+    reached, most = predicted(TRUE, prices[found.split.size], found.split), best(truth, prices, 4e12, BOUNDS)
+    assert most is not None and reached > most.accuracy - 0.03, "by the true laws the split is nearly the best one"
+
+
+def test_the_frontier_has_no_point_that_a_cheaper_one_equals(records: list[Record]) -> None:
+    placed = [
+        Placed(r, p, total(GRID, r, p, "flops"), total(GRID, r, p, "usd")) for r in records for p in r.points
+    ]  # fmt: skip
+    best_ones = pareto(placed, "flops")
+    for one in placed:
+        better = [b for b in best_ones if b.flops <= one.flops and b.point.accuracy.value >= one.point.accuracy.value]
+        assert better, "every point has one of the frontier that is as good and no dearer"
+    costs = [one.flops for one in best_ones]
+    assert costs == sorted(costs) and len(best_ones) < len(placed)
+
+
+def test_an_analysis_is_plain_values_with_all_that_was_measured(records: list[Record], analysis: Analysis) -> None:
+    found = to_json(GRID, records, analysis)
+    assert json.loads(json.dumps(found)) is not None
+    assert len(found["cells"]) == len(records) and len(found["points"]) == len(records) * 15
+    assert len(found["recommended"]["flops"]) == RUNGS and found["quoted"].keys() == {"flops", "usd"}
+    assert any(point["on_frontier_usd"] for point in found["points"])
+
+
+def test_a_grid_that_solves_nothing_says_so(records: list[Record]) -> None:
+    dull = [replace(r, points=tuple(_nothing(p) for p in r.points)) for r in records]
+    with pytest.raises(UserError, match=r"0 models of this grid solve 5% .* raise tokens"):
+        fit_laws(GRID, dull)
+
+
+def _nothing(point):  # type: ignore[no-untyped-def]
+    return replace(point, accuracy=replace(point.accuracy, value=0.0))
+
+
+def test_time_left_follows_the_pace_so_far(records: list[Record]) -> None:
+    cells = [record.cell for record in records[:4]]
+    clock = Clock(dict.fromkeys(cells, 10.0))
+    assert clock.total == clock.left(cells) == 40.0
+    clock.ended(cells[0], 20.0)
+    assert clock.left(cells[1:]) == pytest.approx(60.0)
