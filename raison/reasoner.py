@@ -22,6 +22,7 @@ from typing import Any, Literal, TypedDict
 import torch
 from torch import Tensor
 
+from raison.engine.backend import token_bytes
 from raison.engine.device import Device, device_of, free_bytes
 from raison.engine.engine import Engine
 from raison.engine.grammar import Grammar
@@ -32,7 +33,6 @@ from raison.engine.settings import EngineSettings, Speculation
 from raison.engine.twin import Dtype
 from raison.errors import CheckpointError, UserError
 from raison.hardware import available_memory
-from raison.model import cost
 from raison.model.packed import PackedMatrix
 from raison.model.spec import ModelSpec
 from raison.model.transformer import Transformer
@@ -113,10 +113,13 @@ def stored_width(tensors: Mapping[str, PackedMatrix]) -> Precision:
     return widths.pop() if len(widths) == 1 and library().handle is not None else "fp32"
 
 
-def cache_that_fits(spec: ModelSpec, device: Device = "cpu") -> int:
-    """Tokens of cache in fp32 that take a quarter of the memory left there; at least as many as make sense."""
-    left = available_memory() if device == "cpu" else free_bytes(device_of(device))
-    return max(SMALLEST_CACHE, int(left / 4 / cost.cache_bytes_per_token(spec, "fp32")))
+def fitted(settings: EngineSettings, model: Transformer) -> EngineSettings:
+    """With no more cache than takes a quarter of the memory left there, in the width and layers that it will have; but
+    at least as much as makes sense.
+    """
+    left = available_memory() if settings.device == "cpu" else free_bytes(device_of(settings.device))
+    fitting = max(SMALLEST_CACHE, left // 4 // token_bytes(model, settings))
+    return replace(settings, cache_tokens=min(settings.cache_tokens, fitting))
 
 
 class Limits(TypedDict):
@@ -142,9 +145,7 @@ class Reasoner:
         """How the model was made, as its raison.json or its metadata tells."""
         self.notes = tuple(notes)
         """What was left out when the model was loaded."""
-        settings = settings or EngineSettings()
-        fitting = cache_that_fits(model.spec, settings.device)
-        self.settings = replace(settings, cache_tokens=min(settings.cache_tokens, fitting))
+        self.settings = fitted(settings or EngineSettings(), model)
 
     @property
     def spec(self) -> ModelSpec:

@@ -6,12 +6,15 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 import raison
 from raison import reasoner as module
+from raison.engine.backend import token_bytes
+from raison.engine.settings import EngineSettings
 from raison.errors import CheckpointError, UserError
 from raison.reasoner import Reasoner
 from raison.text.chat import Turn, prompt_ids
@@ -146,3 +149,14 @@ def test_history_is_part_of_the_prompt(reasoner: Reasoner) -> None:
     history = (Turn("user", "1 + 1"), Turn("assistant", "2"))
     (done,) = reasoner.generate("2 + 2", budget=1, answer_tokens=1, history=history)
     assert done.prompt_tokens == len(prompt_ids(TOKENIZER, "2 + 2", history))
+
+
+@pytest.mark.parametrize("settings", [{}, {"dtype": "q8"}, {"cache_dtype": "fp16"}, {"speculation": "mtp"}], ids=str)
+def test_the_cache_takes_its_share_of_what_is_left(settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A quarter, but for less than one page and the page that nobody holds; whatever a number's width."""
+    left = 1 << 20
+    monkeypatch.setattr(module, "available_memory", lambda: left)
+    asked = EngineSettings(cache_tokens=1 << 30, **settings)
+    planned = Reasoner(random_model(SPEC), TOKENIZER, settings=asked)
+    page = 16 * token_bytes(planned.model, asked)
+    assert left // 4 - page < planned.engine.cache_bytes <= left // 4 + page

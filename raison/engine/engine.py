@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from raison.engine.backend import native_width, runner_of
+from raison.engine.backend import Guessing, cached_layers, guessing_of, runner_of
 from raison.engine.cache import LatentCache, numbers_of
 from raison.engine.completion import completion_of
 from raison.engine.device import device_of
@@ -54,22 +54,19 @@ class Engine:
         self._longest = min(spec.max_position_embeddings, pages * settings.page_size)
         blocks = -(-self._longest // settings.page_size)
         self._slots = Slots(settings.max_batch, self._longest, blocks, tokenizer.think_close, tokenizer.stops)
-        kind = settings.speculation
-        if kind == "auto" and native_width(model, settings) is None:
-            kind = "none"
-        predicts = kind in ("auto", "mtp") and spec.num_nextn_predict_layers > 0
-        layers = spec.num_hidden_layers + predicts
+        guessing = guessing_of(model, settings)
         numbers = numbers_of(settings.cache_dtype, settings.dtype)
         cache = LatentCache(
-            layers, pages, settings.page_size, spec.cache_width, numbers, device_of(settings.device),
-            settings.swap_tokens // settings.page_size,
+            cached_layers(model, settings), pages, settings.page_size, spec.cache_width, numbers,
+            device_of(settings.device), settings.swap_tokens // settings.page_size,
         )  # fmt: skip
         self.cache_bytes = cache.nbytes
         """Of the cache and the room for swapping: planned here, filled as they are used, never exceeded."""
         self._scheduler = Scheduler(self._slots, cache.pool, cache.room, settings.page_size, settings.prefill_chunk)
-        self._runner = runner_of(model, self._slots, cache, settings, predicts)
-        self._guesses = self._source_of_guesses(kind, predicts)
-        self._worth = Worth(settings.draft_tokens) if kind == "auto" else None
+        self._runner = runner_of(model, self._slots, cache, settings, guessing == "mtp")
+        self._guesses = self._source_of_guesses(guessing)
+        chooses = settings.speculation == "auto" and guessing != "none"
+        self._worth = Worth(settings.draft_tokens) if chooses else None
         native_turns = self._runner.turns(GAP) if isinstance(self._runner, NativeRunner) else None
         self._turns = None if native_turns is None else Turns(native_turns, self._scheduler, self._slots)
         self._drawing = Drawing(self._slots, self._scheduler.running, tokenizer.stops, spec.vocab_size)
@@ -78,14 +75,10 @@ class Engine:
         self._undelivered: list[Event] = []
         self._steps = self._sampled = self._guessed = self._right = 0
 
-    def _source_of_guesses(self, kind: str, predicts: bool) -> Lookup | Predictor | None:
-        if kind == "none":
-            return None
-        if predicts:
+    def _source_of_guesses(self, guessing: Guessing) -> Source | None:
+        if guessing == "mtp":
             return Predictor(self._slots, self._scheduler, self._runner)
-        if kind == "mtp":
-            raise UserError('speculation is "mtp", but this model has no MTP module; use "lookup" or "auto"')
-        return Lookup(self._slots)
+        return Lookup(self._slots) if guessing == "lookup" else None
 
     @property
     def stats(self) -> Stats:
