@@ -8,7 +8,7 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from pathlib import Path
 
-from raison.cli.arguments import Commands, add, as_json, threads
+from raison.cli.arguments import Commands, add, as_json, draft, threads
 
 
 def serve_command(commands: Commands) -> None:
@@ -19,6 +19,7 @@ def serve_command(commands: Commands) -> None:
     serve.add_argument(
         "model", nargs="?", metavar="MODEL", help="whatever --model takes (default: the shipped reasoner)"
     )
+    draft(serve)
     serve.add_argument("--name", default="", metavar="NAME", help="what clients call it (default: from its path)")
     serve.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="where to listen (default: 127.0.0.1)")
     serve.add_argument("--port", type=int, default=8000, metavar="N", help="(default: 8000)")

@@ -138,11 +138,14 @@ class LatentCache:
             lazy_zeros(shape, dtype) if device == CPU else torch.zeros(shape, dtype=dtype, device=device)
         )
         self._swapped_ZGPW = lazy_zeros((layers, swap_pages, page_size, width), dtype)
+        self.beside: LatentCache | None = None
+        """A draft model's, whose pages go by the same numbers; it has no room for swapping."""
 
     @property
     def nbytes(self) -> int:
-        """All there is ever to be."""
-        return self.latents_ZGPW.nbytes + self._swapped_ZGPW.nbytes
+        """All there is ever to be, with the cache beside it."""
+        own = self.latents_ZGPW.nbytes + self._swapped_ZGPW.nbytes
+        return own if self.beside is None else own + self.beside.nbytes
 
     def layer_tokens(self, layer: int) -> Tensor:
         """[T, W]: token t of page g stands at g * P + t."""
@@ -154,6 +157,8 @@ class LatentCache:
 
     def copy(self, source: int, target: int) -> None:
         self._page(target).copy_(self._page(source))
+        if self.beside is not None and max(source, target) < self.latents_ZGPW.shape[1]:
+            self.beside.copy(source, target)
 
     def _page(self, number: int) -> Tensor:
         own = self.latents_ZGPW.shape[1]

@@ -34,6 +34,7 @@ from raison.engine.slots import Ints, Slots, as_rows
 from raison.engine.span import Span, Wanted
 from raison.engine.twin import DTYPES, Dtype, compute_copy, refresh_copy
 from raison.model.attention import CacheGroup
+from raison.model.layers import RMSNorm
 from raison.model.rope import rotation
 from raison.model.transformer import Transformer
 
@@ -200,11 +201,12 @@ class Runner:
         states_ND, _ = self.model.hidden(ids_N, places_N, layers, self.dtype)
         return states_ND
 
-    def guess(self, span: Span, ids_N: Ints, before_ND: Tensor, wanted: Wanted) -> Ints:
-        """Tokens [K, S] that the MTP module would say behind each stretch; those beyond `wanted.most_S` mean nothing.
+    def guess(self, span: Span, ids_N: Ints, before_ND: Tensor | None, wanted: Wanted) -> Ints:
+        """Tokens [K, S] that would be said behind each stretch; those beyond `wanted.most_S` mean nothing.
 
-        `before_ND` are normed states of the rows, `ids_N` the tokens that follow them. The module goes on from the
-        model's states, and then from its own.
+        By the MTP module where `before_ND` is given, normed states of the rows, with `ids_N` the tokens that follow
+        them: it goes on from the model's states, and then from its own. Else by the model itself, as a draft; it may
+        be padded to fewer ids than the other, and reads what is beyond as its last.
         """
         tokens_KS = np.zeros(wanted.uniforms_KS.shape, np.int64)
         going = np.arange(len(wanted.most_S))
@@ -218,11 +220,11 @@ class Runner:
             if not len(on):
                 break
             span = Span(span.slots_N[lasts[on]], span.places_N[lasts[on]] + 1)
-            going, before_ND = going[on], after_ND[lasts[on]]
+            going, before_ND = going[on], None if before_ND is None else after_ND[lasts[on]]
             ids_N = tokens_KS[ahead, going]
         return tokens_KS
 
-    def _predict(self, span: Span, ids_N: Ints, before_ND: Tensor) -> tuple[Tensor, Tensor]:
+    def _predict(self, span: Span, ids_N: Ints, before_ND: Tensor | None) -> tuple[Tensor, Tensor]:
         """One pass: logits after the last row of each stretch, and the normed states of all rows."""
         lasts = span.lasts()
         stops = span.places_N[lasts] + 1
@@ -232,15 +234,26 @@ class Runner:
         laid = self._laid(runs)
         order = _in_order(laid, self.slots.padding)
         order = order[np.argsort(np.lexsort((span.places_N, span.slots_N)))]  # that of the span
-        states_MD = before_ND.new_zeros(len(laid.slots_N), before_ND.shape[1])
-        states_MD[torch.from_numpy(order)] = before_ND
         laid_ids = np.zeros(len(laid.slots_N), np.int64)
-        laid_ids[order] = ids_N
-        ids_M, places_M, (*_, layer) = self._read(laid.shapes, torch.from_numpy(laid.numbers(laid_ids)))
+        laid_ids[order] = np.minimum(ids_N, self.model.spec.vocab_size - 1)
+        numbers, at = torch.from_numpy(laid.numbers(laid_ids)), torch.from_numpy(order)
+        if before_ND is None:
+            norm, after_MD = self.model.norm, self.compute(laid.shapes, numbers)
+        else:
+            norm, after_MD = self._module(laid.shapes, numbers, before_ND, at)
+        picked_ND = after_MD[at]
+        return self.model.logits(picked_ND[torch.from_numpy(lasts)], norm), norm(picked_ND)
+
+    def _module(
+        self, shapes: tuple[Shape, ...], numbers: Tensor, before_ND: Tensor, at: Tensor
+    ) -> tuple[RMSNorm, Tensor]:
+        """The MTP module's norm, and its states; the model's states of the rows stand `at` their places."""
+        ids_M, places_M, (*_, layer) = self._read(shapes, numbers)
+        states_MD = before_ND.new_zeros(len(ids_M), before_ND.shape[1])
+        states_MD[at] = before_ND
         module, rot = next(self.model.predictors()), rotation(self.model.spec, places_M)
         after_MD, _ = module(states_MD, self.model.embed(ids_M, states_MD.dtype), rot, layer)
-        picked_ND = after_MD[torch.from_numpy(order)]
-        return self.model.logits(picked_ND[torch.from_numpy(lasts)], module.norm), module.norm(picked_ND)
+        return module.norm, after_MD
 
     def _runs(self, plan: Plan) -> list[Run]:
         """Decoding rows by length class, then chunks by size and class, and rows that only pad."""

@@ -16,13 +16,13 @@ import torch
 
 from raison.engine.engine import Engine
 from raison.engine.sequence import SamplingParams
-from raison.engine.settings import EngineSettings
+from raison.engine.settings import Draft, EngineSettings
 from raison.records import Completion
 from tests.engine.small import TOKENIZER, prompt, small_model
 
 MIXES = int(os.environ.get("RAISON_MIXES", "150"))
 Width = Literal["fp32", "q8", "q4"]
-Guesses = Literal["none", "auto", "mtp", "lookup"]
+Guesses = Literal["none", "auto", "mtp", "lookup", "draft"]
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +35,8 @@ def engine_of(width: Width, tokens: int, batch: int, chunk: int, swap: int = 0, 
         page_size=4, cache_tokens=tokens, swap_tokens=swap, max_batch=batch, prefill_chunk=chunk, dtype=width,
         speculation=guesses,
     )  # fmt: skip
-    return Engine(small_model(), TOKENIZER, settings)
+    draft = Draft(small_model(), TOKENIZER) if guesses == "draft" else None
+    return Engine(small_model(), TOKENIZER, settings, draft)
 
 
 Asked = tuple[tuple[int, int], SamplingParams, int]
@@ -94,7 +95,7 @@ def test_random_mixes_are_the_requests_one_by_one(width: Width) -> None:
             preempted, restored = preempted + engine.stats.preemptions, restored + engine.stats.tokens_restored
             sizes = numbers.choice((96, 160, 400)), numbers.randint(2, 7), numbers.choice((5, 13, 64))
             sizes = *sizes, numbers.choice((0, 24, 400))
-            engine = engine_of(width, *sizes, numbers.choice(("none", "auto", "mtp", "lookup")))
+            engine = engine_of(width, *sizes, numbers.choice(("none", "auto", "mtp", "lookup", "draft")))
         requests = [draw(numbers) for _ in range(numbers.randint(1, 5))]
         ends = lives(engine, requests, numbers)
         assert len(ends) == sum(n for _, _, n in requests)

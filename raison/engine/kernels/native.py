@@ -267,6 +267,27 @@ class NativeStep:
         self.library.raison_step(self.handle, ctypes.byref(step))
         return logits
 
+    def guess(self, rows: Rows, blocks: Ints, cache_ZGPW: Tensor, before_ND: Tensor | None, wanted: Wanted) -> Ints:
+        """Tokens [K, S] behind the rows' stretches, of which the first `most_S` of each are meant.
+
+        Args:
+            rows: the last row of each stretch has an output; for an MTP module ids are those of the tokens after them.
+            cache_ZGPW: its own layers.
+            before_ND: for an MTP module, the model's normed states of the rows.
+        """
+        depth, stretches = wanted.uniforms_KS.shape
+        logits = self._room(stretches)
+        before_ND = None if before_ND is None else before_ND.contiguous()
+        states_ND = None if before_ND is None else torch.empty_like(before_ND)
+        tokens_KS = np.zeros((depth, stretches), np.int64)
+        first = self._step(rows, blocks, cache_ZGPW, logits, before_ND, states_ND)
+        order = _Guess(
+            first, 0 if before_ND is None else before_ND.shape[1], address(wanted.most_S),
+            address(wanted.temperatures_S), address(wanted.uniforms_KS), address(tokens_KS),
+        )  # fmt: skip
+        self.library.raison_guess(self.handle, ctypes.byref(order))
+        return tokens_KS
+
     def _room(self, lines: int) -> Tensor:
         return torch.empty(lines, -(-self._model.spec.vocab_size // LANES) * LANES)
 
@@ -299,25 +320,6 @@ class NativePredictor(NativeStep):
 
     def _weights(self) -> Iterator[Source]:
         return predictor_weights(self._model, self._raw)
-
-    def guess(self, rows: Rows, blocks: Ints, cache_ZGPW: Tensor, before_ND: Tensor, wanted: Wanted) -> Ints:
-        """Tokens [K, S] behind the rows' stretches, of which the first `most_S` of each are meant.
-
-        Args:
-            rows: ids are those of the tokens after the rows'; the last row of each stretch has an output.
-            cache_ZGPW: the module's own layer.
-            before_ND: the model's normed states of the rows.
-        """
-        depth, stretches = wanted.uniforms_KS.shape
-        logits, states_ND = self._room(stretches), torch.empty_like(before_ND)
-        tokens_KS = np.zeros((depth, stretches), np.int64)
-        first = self._step(rows, blocks, cache_ZGPW, logits, before_ND, states_ND)
-        order = _Guess(
-            first, before_ND.shape[1], address(wanted.most_S), address(wanted.temperatures_S),
-            address(wanted.uniforms_KS), address(tokens_KS),
-        )  # fmt: skip
-        self.library.raison_guess(self.handle, ctypes.byref(order))
-        return tokens_KS
 
 
 def draw(
