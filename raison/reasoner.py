@@ -28,6 +28,7 @@ from raison.engine.engine import Engine
 from raison.engine.grammar import Grammar
 from raison.engine.kernels.native import library, warm
 from raison.engine.kernels.weights import Precision, known_width
+from raison.engine.line import CacheDtype
 from raison.engine.sequence import Event, SamplingParams
 from raison.engine.settings import Draft, EngineSettings, Speculation
 from raison.engine.twin import Dtype
@@ -64,6 +65,7 @@ def load(
     dtype: Dtype | Literal["auto"] = "auto",
     speculation: Speculation = "auto",
     draft: str | Path | None = None,
+    cache_dtype: CacheDtype = "auto",
     device: Device = "cpu",
     progress: Callable[[int, int], None] | None = None,
 ) -> Reasoner:
@@ -78,6 +80,8 @@ def load(
         speculation: where guesses of the next tokens come from (EngineSettings); auto leaves them where they save no
             time, and where they could change a token.
         draft: a smaller model of the same vocabulary, whose guesses the model checks; whatever `path` may be.
+        cache_dtype: what the engine keeps of each token in: fp32, fp16 or 8 bits (q8); auto is fp16 beside weights of 8
+            or 4 bits, else as wide as they.
         device: where the engine computes, cpu or cuda (one GPU, by PyTorch; no GPU was at hand to measure it on).
             `logits` is computed on the CPU.
         progress: told of bytes of weights that are ready, and of all.
@@ -104,7 +108,8 @@ def load(
     opened = source.open_model(SHIPPED if path is None else path, early)
     stored = stored_width(opened.tensors)
     usual = stored if device == "cpu" else "bf16"
-    settings = EngineSettings(dtype=usual if dtype == "auto" else dtype, speculation=speculation, device=device)
+    width = usual if dtype == "auto" else dtype
+    settings = EngineSettings(dtype=width, speculation=speculation, cache_dtype=cache_dtype, device=device)
     loaded = opened.load(packed=True if settings.dtype == stored != "fp32" else None, progress=progress)
     second = None if draft is None else load_draft(draft)
     return Reasoner(loaded.model, loaded.tokenizer, loaded.provenance, settings, loaded.notes, second)

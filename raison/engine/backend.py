@@ -9,11 +9,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal
 
-from raison.engine.cache import LatentCache, numbers_of
+from raison.engine.cache import LatentCache
 from raison.engine.captured import CapturedRunner
 from raison.engine.device import device_of
 from raison.engine.kernels.native import why_not
 from raison.engine.kernels.weights import Precision
+from raison.engine.line import LineForm, numbers_of
 from raison.engine.native_runner import NativeRunner
 from raison.engine.runner import Runner
 from raison.engine.settings import Draft, EngineSettings
@@ -52,10 +53,13 @@ def cache_of(model: Transformer, settings: EngineSettings, guessing: Guessing) -
     """The cache that the settings plan; an MTP module has a layer for itself."""
     size = settings.page_size
     return LatentCache(
-        cached_layers(model, guessing), settings.cache_tokens // size, size, model.spec.cache_width,
-        numbers_of(settings.cache_dtype, settings.dtype), device_of(settings.device),
-        settings.swap_tokens // size,
+        cached_layers(model, guessing), settings.cache_tokens // size, size, line_of(model, settings),
+        device_of(settings.device), settings.swap_tokens // size,
     )  # fmt: skip
+
+
+def line_of(model: Transformer, settings: EngineSettings) -> LineForm:
+    return LineForm.of(model.spec, numbers_of(settings.cache_dtype, settings.dtype))
 
 
 def cached_layers(model: Transformer, guessing: Guessing) -> int:
@@ -65,8 +69,7 @@ def cached_layers(model: Transformer, guessing: Guessing) -> int:
 def token_bytes(model: Transformer, settings: EngineSettings, draft: Draft | None = None) -> int:
     """Bytes that a token takes in the cache, and in that of the draft model if it is used."""
     guessing = guessing_of(model, settings, draft)
-    numbers = numbers_of(settings.cache_dtype, settings.dtype)
-    own = cached_layers(model, guessing) * model.spec.cache_width * numbers.itemsize
+    own = cached_layers(model, guessing) * line_of(model, settings).nbytes
     if draft is None or guessing != "draft":
         return own
     return own + token_bytes(draft.model, drafting(settings, draft))

@@ -58,7 +58,7 @@ class NativeRunner:
         states_ND = torch.empty(len(span.slots_N), self._width) if self._predictor is not None else None
         ids_N = self.slots.tokens[span.slots_N, span.places_N]
         rows = _handed(span, ids_N, wanted)
-        logits = self._step.run(rows, self.slots.blocks, self.cache.latents_ZGPW, lines, states_ND=states_ND)
+        logits = self._step.run(rows, self.slots.blocks, self.cache.latents_ZGPM, lines, states_ND=states_ND)
         return Logits(logits, of_sample, span, states_ND)
 
     def guess(self, span: Span, ids_N: Ints, before_ND: Tensor | None, wanted: Wanted) -> Ints:
@@ -70,13 +70,13 @@ class NativeRunner:
     def turns(self, draft: NativeRunner | None, gap: int) -> NativeTurns:
         """Decoding over the slots' arrays, with guesses of the draft model or of the MTP module if there is one."""
         module = draft._guesser if draft is not None else self._guesser if self._predictor is not None else None
-        return NativeTurns(self._step, module, self.slots, self.cache.pool.references, self.cache.latents_ZGPW, gap)
+        return NativeTurns(self._step, module, self.slots, self.cache.pool.references, self.cache.latents_ZGPM, gap)
 
     @property
     def _guesser(self) -> tuple[NativeStep, Tensor]:
         """Who guesses, and its cache: the MTP module, whose layer is the last; else the whole model, as a draft."""
-        latents_ZGPW = self.cache.latents_ZGPW
-        return (self._step, latents_ZGPW) if self._predictor is None else (self._predictor, latents_ZGPW[-1:])
+        latents_ZGPM = self.cache.latents_ZGPM
+        return (self._step, latents_ZGPM) if self._predictor is None else (self._predictor, latents_ZGPM[-1:])
 
     def _rows(self, plan: Plan) -> Span:
         stretches, computed = plan.stretches(), self.slots.computed[plan.decode]

@@ -14,7 +14,7 @@ up to the logits reads nothing else. Not covered: shapes that recur (captured.py
 CPU.
 
 Legend: N tokens of the step, S sequences of a group, Q query tokens of each, B pages of the longest, P page size,
-L = B*P, W cache width, T = tokens of the cache.
+L = B*P, W cache width, M elements that a line is kept as, T = tokens of the cache.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from raison.engine.cache import LatentCache, kept
+from raison.engine.cache import LatentCache
 from raison.engine.device import handed
+from raison.engine.line import LineForm
 from raison.engine.sampler import look_up, scaled
 from raison.engine.scheduler import Plan
 from raison.engine.slots import Ints, Slots, as_rows
@@ -108,18 +109,21 @@ class Reach:
 class PagedLayer:
     """One layer of the cache as the model sees it during one step (a model.attention.LayerCache)."""
 
-    def __init__(self, tokens_TW: Tensor, pages: Tensor, writes_N: Tensor, reaches: list[Reach], room: Tensor) -> None:
-        self._tokens_TW, self._pages = tokens_TW, pages
+    def __init__(
+        self, form: LineForm, tokens_TM: Tensor, pages: Tensor, writes_N: Tensor, reaches: list[Reach], room: Tensor
+    ) -> None:
+        self._form, self._tokens_TM, self._pages = form, tokens_TM, pages
         self._writes_N, self._reaches, self._room = writes_N, reaches, room
 
     def write(self, latents_NW: Tensor) -> None:
-        self._tokens_TW.index_copy_(0, self._writes_N, kept(latents_NW, self._tokens_TW.dtype))
+        self._tokens_TM.index_copy_(0, self._writes_N, self._form.kept(latents_NW))
 
     def groups(self) -> Iterator[CacheGroup]:
         for reach in self._reaches:
             keys = self._room[: len(reach.pages_n)]
             torch.index_select(self._pages, 0, reach.pages_n, out=keys)
-            keys_SLW = keys.view(reach.sequences, -1, self._tokens_TW.shape[1]).to(reach.bias_SQL.dtype)
+            keys_SLM = keys.view(reach.sequences, -1, self._form.elements)
+            keys_SLW = self._form.read(keys_SLM, reach.bias_SQL.dtype)
             yield CacheGroup(reach.start, reach.stop, reach.sequences, keys_SLW, reach.bias_SQL, reach.fused)
 
 
@@ -158,11 +162,11 @@ class Runner:
         self.slots, self.cache, self.dtype, self._dtype = slots, cache, DTYPES[dtype], dtype
         self._predicts = predicts
         self._source = model
-        self.device = cache.latents_ZGPW.device
+        self.device = cache.latents_ZGPM.device
         self.model = self._copy(model)
         self._step = BF16_STEP if dtype == "bf16" else 1
         self._class_of = length_classes(slots.blocks.shape[1])
-        layers = range(len(cache.latents_ZGPW))
+        layers = range(len(cache.latents_ZGPM))
         self._tokens = [cache.layer_tokens(layer) for layer in layers]
         self._pages = [cache.layer_pages(layer) for layer in layers]
         self._room = torch.empty_like(self._pages[0][:0])
@@ -317,7 +321,8 @@ class Runner:
             reaches.append(Reach(start, stop, shape.sequences, of_run, bias_SQL, self.fused))
             start = stop
         room, views = self._make_room(max(pages)), zip(self._tokens, self._pages, strict=True)
-        return ids_N, places_N, [PagedLayer(tokens, pages, writes_N, reaches, room) for tokens, pages in views]
+        form = self.cache.form
+        return ids_N, places_N, [PagedLayer(form, tokens, pages, writes_N, reaches, room) for tokens, pages in views]
 
     def _make_room(self, pages: int) -> Tensor:
         """A place to gather keys in, kept from step to step: fresh memory costs more than the gathering."""

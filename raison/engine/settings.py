@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from raison.engine.cache import CacheDtype
 from raison.engine.device import Device, device_of
+from raison.engine.line import CacheDtype
 from raison.engine.twin import DTYPES, ROUNDED, Dtype
 from raison.errors import UserError
 from raison.model.transformer import Transformer
@@ -60,7 +60,9 @@ class EngineSettings:
     dtype: Dtype = "fp32"
     """fp32, bf16, or weights of 8 or 4 bits (q8, q4: groups of 32, activations rounded to 8 bits)."""
     cache_dtype: CacheDtype = "auto"
-    """fp32, or fp16 in half the room. auto: fp16 beside rounded weights, else the weights' own."""
+    """fp32, fp16 in half the room, or q8 in little more than a quarter. auto: fp16 beside rounded weights, else the
+    weights' own.
+    """
     kernels: Literal["auto", "torch", "captured"] = "auto"
     """auto: native code where it serves (kernels/native.py says where), else PyTorch; on CUDA captured steps.
     captured: decode steps of few shapes, which CUDA records and the CPU just calls (captured.py). torch: PyTorch, with

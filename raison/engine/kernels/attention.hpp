@@ -57,9 +57,9 @@ class Attention {
 
     // Where row i's token keeps a part of its line.
     template <class Number>
-    Number* own(Number* cache, int i, int part) const {
+    Own<Number> own(Number* cache, int i, int part) const {
         const int64_t place = tile_.place(i), page = tile_.pages[i][place / layout_.page_size];
-        return cache + page * layout_.page() + layout_.part(part) + place % layout_.page_size * layout_.width;
+        return layout_.own(cache + page * layout_.page<Number>(), part, place % layout_.page_size);
     }
 
     // work(group, item): groups are shared out; where there are fewer than members, their items are.
@@ -96,7 +96,7 @@ class Attention {
 
     template <class Number>
     Part<Number> part(const Number* cache, int i, int index) const {
-        return {cache + layout_.part(index), tile_.pages[i], layout_.page_size, layout_.width, layout_.page()};
+        return {cache, tile_.pages[i], layout_, index};
     }
 
     template <int N, class Number>

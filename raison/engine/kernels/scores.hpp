@@ -13,30 +13,25 @@ constexpr int HEADS = 4;  // heads that read a key together
 constexpr int SPAN = 4;   // vectors of a value that are summed together
 constexpr int KEYS = 4;   // keys that are scored together
 
-// Asks for numbers that come next, so that memory and arithmetic overlap.
-template <class Number>
-inline void ask(const Number* next, int count) {
-    for (const char* p = (const char*)next; p < (const char*)(next + count); p += 64) _mm_prefetch(p, _MM_HINT_T0);
-}
-
 // Products of N heads' queries with KEYS keys, over LANES numbers or the `left` that are left.
 template <int N, bool WHOLE, class Number>
-__attribute__((always_inline)) inline void add_products(const Number* const* key, const float* q, int64_t q_head, int w,
+__attribute__((always_inline)) inline void add_products(const Lines<Number>* key, const float* q, int64_t q_head, int w,
                                                         int left, Vec (&acc)[N][KEYS]) {
     Vec query[N];
     for (int h = 0; h < N; h++) query[h] = load_first<WHOLE>(q + h * q_head + w, left);
     for (int j = 0; j < KEYS; j++) {
-        const Vec k = load_first<WHOLE>(key[j] + w, left);
+        const Vec k = key[j].template read<WHOLE>(w, left);
         for (int h = 0; h < N; h++) acc[h][j] += k * query[h];
     }
 }
 
-// Queries of N heads against KEYS keys `width` apart; where fewer are left, the last one again.
+// Queries of N heads against KEYS keys; where fewer are left, the last one again.
 template <int N, class Number>
-__attribute__((always_inline)) inline void score_keys(const Number* first, int width, int count, const float* q,
-                                                      int64_t q_head, float* scores, int64_t stride) {
-    const Number* key[KEYS];
-    for (int j = 0; j < KEYS; j++) key[j] = first + (int64_t)(j < count ? j : count - 1) * width;
+__attribute__((always_inline)) inline void score_keys(const Lines<Number>& keys, int count, const float* q, int64_t q_head,
+                                                      float* scores, int64_t stride) {
+    const int width = keys.width;
+    Lines<Number> key[KEYS];
+    for (int j = 0; j < KEYS; j++) key[j] = keys.from(j < count ? j : count - 1);
     Vec acc[N][KEYS];
 #pragma GCC unroll 16
     for (int i = 0; i < N * KEYS; i++) acc[i / KEYS][i % KEYS] = Vec{};
@@ -53,10 +48,10 @@ __attribute__((always_inline)) inline void score_keys(const Number* first, int w
 
 template <int N, class Number>
 void score(const Part<Number>& keys, int from, int to, const float* q, int64_t q_head, float* scores, int64_t stride) {
-    keys.each_page(from, to, [&](const Number* key, int start, int stop, const Number* next) {
-        for (int t = start; t < stop; t += KEYS, key += KEYS * keys.width) {
-            if (next) ask(next + (int64_t)(t - start) * keys.width, KEYS * keys.width);
-            score_keys<N>(key, keys.width, stop - t < KEYS ? stop - t : KEYS, q, q_head, scores + t, stride);
+    keys.each_page(from, to, [&](const Lines<Number>& page, int start, int stop, const Lines<Number>& next) {
+        for (int t = start; t < stop; t += KEYS) {
+            if (next.numbers) next.from(t - start).ask(0, KEYS * page.width);
+            score_keys<N>(page.from(t - start), stop - t < KEYS ? stop - t : KEYS, q, q_head, scores + t, stride);
         }
     });
 }
@@ -83,11 +78,12 @@ inline void gather_span(const Part<Number>& values, int from, int to, const floa
     Vec acc[N][V] = {};
     for (int h = 0; from && h < N; h++)
         for (int v = 0; v < V; v++) acc[h][v] = load_first<WHOLE>(out + h * out_head + at + v * LANES, left);
-    values.each_page(from, to, [&](const Number* line, int start, int stop, const Number* next) {
-        for (int t = start; t < stop; t++, line += values.width) {
-            if (next) ask(next + (int64_t)(t - start) * values.width + at, V * LANES);
+    values.each_page(from, to, [&](const Lines<Number>& page, int start, int stop, const Lines<Number>& next) {
+        for (int t = start; t < stop; t++) {
+            if (next.numbers) next.from(t - start).ask(at, V * LANES);
+            const Lines<Number> line = page.from(t - start);
             Vec value[V];
-            for (int v = 0; v < V; v++) value[v] = load_first<WHOLE>(line + at + v * LANES, left);
+            for (int v = 0; v < V; v++) value[v] = line.template read<WHOLE>(at + v * LANES, left);
             for (int h = 0; h < N; h++)
                 for (int v = 0; v < V; v++) acc[h][v] += weights[h * stride + t] * value[v];
         }

@@ -52,14 +52,14 @@ class NativeTurns:
         module: tuple[NativeStep, Tensor] | None,
         slots: Slots,
         references: Ints,
-        cache_ZGPW: Tensor,
+        cache_ZGPM: Tensor,
         gap: int,
     ) -> None:
         """`module`: an MTP module or a draft model, and its own layers of cache."""
         self.counts, self.states = np.zeros(slots.capacity, np.int64), np.zeros(slots.capacity, np.int64)
-        self._call, self._kept = step.library.raison_turns, (step, module, slots, references, cache_ZGPW)
+        self._call, self._kept = step.library.raison_turns, (step, module, slots, references, cache_ZGPM)
         self._models = step.handle, None if module is None else module[0].handle
-        caches = cache_ZGPW, cache_ZGPW if module is None else module[1]
+        caches = cache_ZGPM, cache_ZGPM if module is None else module[1]
         steps = (StepArguments.of(slots.blocks, latents) for latents in caches)
         self._order = _Turns(
             _columns(slots, references), *steps, step.width, gap, patience=PATIENCE,
