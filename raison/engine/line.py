@@ -1,8 +1,8 @@
 """A line of the cache: what one token keeps of one layer, in 32, 16 or 8 bits a number.
 
-In 8 bits each part of a line (a head's key or value, or a whole latent) is rounded by itself: groups of up to 64
-numbers x = s q, q from -127 to 127 and s = max |x| / 127 in fp32, rounded to the nearest, to even in the middle: 8.5
-bits a number in all. Here a line's scales stand behind its numbers; native code has an order of its own within a page
+In 8 bits each part of a line (a head's key or value, or a whole latent) is rounded by itself: groups of up to 128
+numbers x = s q, q from -127 to 127 and s = max |x| / 127 in fp32, rounded to the nearest, to even in the middle: 8.25
+to 8.5 bits a number. Here a line's scales stand behind its numbers; native code has an order of its own within a page
 (kernels/cache.hpp), and the same values. Not covered: whose lines they are (cache.py).
 
 Legend: W numbers of a line before rounding, E of a part, U groups of a part, M elements that are kept of a line.
@@ -21,7 +21,7 @@ from raison.model.spec import ModelSpec
 
 CacheDtype = Literal["auto", "fp32", "fp16", "q8"]
 NUMBERS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16, "q8": torch.int8}
-GROUP = 64
+GROUP = 128
 SCALE_BYTES = 4
 
 

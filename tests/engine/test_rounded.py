@@ -24,7 +24,7 @@ from tests.shapes import FAMILY_SHAPES, SHAPES, random_ids, random_model
 Width = Literal["q8", "q4"]
 SETTINGS = EngineSettings(page_size=4, cache_tokens=2048, max_batch=16, prefill_chunk=70)
 ALL = {**SHAPES, **FAMILY_SHAPES}
-WIDE = replace(ALL["llama"], vocab_size=1280, head_dim=100)
+WIDE = replace(ALL["llama"], vocab_size=1280, head_dim=200)
 """Heads of more than one group of the cache's 8 bits, the last of which is short."""
 
 

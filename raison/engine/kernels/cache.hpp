@@ -8,7 +8,7 @@
 // normed rows), where it keeps 11 bits instead of 8; AVX2 and AVX-512 both convert it as they load. What is beyond +-65504
 // becomes that.
 //
-// 8 bits are groups of up to 64 numbers of a part, the largest of them at 127, and a float for each group that says what one
+// 8 bits are groups of up to 128 numbers of a part, the largest of them at 127, and a float for each group that says what one
 // is worth (engine/line.py). The floats of a page's part stand behind its bytes.
 #pragma once
 
@@ -27,7 +27,7 @@ struct Byte {
 };
 
 constexpr float HALF_MOST = 65504.0f;
-constexpr int SCALED = 64;  // numbers of a group of bytes
+constexpr int SCALED = 128;  // numbers of a group of bytes
 
 inline Vec load(const Half* p) { return load_halves((const char*)p); }
 inline Vec load(const Byte* p) { return load_bytes((const char*)p); }
@@ -38,10 +38,13 @@ inline float float_at(const char* p) {
     return x;
 }
 
+template <class Number>
+constexpr bool IN_GROUPS = std::is_same_v<Number, Byte>;
+
 // Bytes of the scales of a part of `width` numbers.
 template <class Number>
 constexpr int scale_bytes(int width) {
-    return std::is_same_v<Number, Byte> ? (width + SCALED - 1) / SCALED * 4 : 0;
+    return IN_GROUPS<Number> ? (width + SCALED - 1) / SCALED * 4 : 0;
 }
 
 // A whole vector, or its first `count` numbers and zeros.
@@ -132,11 +135,23 @@ struct Lines {
         return {numbers + (int64_t)token * width, scales + (int64_t)token * scale_bytes<Number>(width), width};
     }
 
+    // What one of the group at number `at` of the first token is worth.
+    float worth(int at) const { return float_at(scales + at / SCALED * 4); }
+
+    // The same of the first `count` tokens.
+    Vec worths(int at, int count) const {
+        const int apart = scale_bytes<Number>(width);
+        if (apart == 4 && count == LANES) return load((const float*)scales);
+        float some[LANES] = {};
+        for (int t = 0; t < count; t++) some[t] = float_at(scales + t * apart + at / SCALED * 4);
+        return load(some);
+    }
+
     // Numbers [at, at + LANES) of the first token, or the `left` that are left; `at` is a multiple of LANES.
     template <bool WHOLE>
     Vec read(int at, int left) const {
         const Vec x = load_first<WHOLE>(numbers + at, left);
-        if constexpr (std::is_same_v<Number, Byte>) return x * float_at(scales + at / SCALED * 4);
+        if constexpr (IN_GROUPS<Number>) return x * worth(at);
         else return x;
     }
 
@@ -144,7 +159,7 @@ struct Lines {
     void ask(int at, int count) const {
         const char* stop = (const char*)(numbers + at + count);
         for (const char* p = (const char*)(numbers + at); p < stop; p += 64) _mm_prefetch(p, _MM_HINT_T0);
-        if constexpr (std::is_same_v<Number, Byte>) _mm_prefetch(scales, _MM_HINT_T0);
+        if constexpr (IN_GROUPS<Number>) _mm_prefetch(scales, _MM_HINT_T0);
     }
 };
 

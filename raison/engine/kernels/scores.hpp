@@ -13,20 +13,21 @@ constexpr int HEADS = 4;  // heads that read a key together
 constexpr int SPAN = 4;   // vectors of a value that are summed together
 constexpr int KEYS = 4;   // keys that are scored together
 
-// Products of N heads' queries with KEYS keys, over LANES numbers or the `left` that are left.
-template <int N, bool WHOLE, class Number>
+// Products of N heads' queries with KEYS keys, over LANES numbers or the `left` that are left; RAW leaves what the numbers
+// of a group are worth to the sum.
+template <int N, bool WHOLE, bool RAW, class Number>
 __attribute__((always_inline)) inline void add_products(const Lines<Number>* key, const float* q, int64_t q_head, int w,
                                                         int left, Vec (&acc)[N][KEYS]) {
     Vec query[N];
     for (int h = 0; h < N; h++) query[h] = load_first<WHOLE>(q + h * q_head + w, left);
     for (int j = 0; j < KEYS; j++) {
-        const Vec k = key[j].template read<WHOLE>(w, left);
+        const Vec k = RAW ? load_first<WHOLE>(key[j].numbers + w, left) : key[j].template read<WHOLE>(w, left);
         for (int h = 0; h < N; h++) acc[h][j] += k * query[h];
     }
 }
 
-// Queries of N heads against KEYS keys; where fewer are left, the last one again.
-template <int N, class Number>
+// Queries of N heads against KEYS keys, where fewer are left the last one again. RAW: a key is one group.
+template <int N, bool RAW, class Number>
 __attribute__((always_inline)) inline void score_keys(const Lines<Number>& keys, int count, const float* q, int64_t q_head,
                                                       float* scores, int64_t stride) {
     const int width = keys.width;
@@ -36,12 +37,13 @@ __attribute__((always_inline)) inline void score_keys(const Lines<Number>& keys,
 #pragma GCC unroll 16
     for (int i = 0; i < N * KEYS; i++) acc[i / KEYS][i % KEYS] = Vec{};
     int w = 0;
-    for (; w + LANES <= width; w += LANES) add_products<N, true>(key, q, q_head, w, LANES, acc);
-    if (w < width) add_products<N, false>(key, q, q_head, w, width - w, acc);
+    for (; w + LANES <= width; w += LANES) add_products<N, true, RAW>(key, q, q_head, w, LANES, acc);
+    if (w < width) add_products<N, false, RAW>(key, q, q_head, w, width - w, acc);
 #pragma GCC unroll 4
     for (int h = 0; h < N; h++) {
         float total[KEYS];
         sums_of_four(acc[h][0], acc[h][1], acc[h][2], acc[h][3], total);
+        for (int j = 0; RAW && j < KEYS; j++) total[j] *= key[j].worth(0);
         std::memcpy(scores + h * stride, total, count * 4);
     }
 }
@@ -51,7 +53,11 @@ void score(const Part<Number>& keys, int from, int to, const float* q, int64_t q
     keys.each_page(from, to, [&](const Lines<Number>& page, int start, int stop, const Lines<Number>& next) {
         for (int t = start; t < stop; t += KEYS) {
             if (next.numbers) next.from(t - start).ask(0, KEYS * page.width);
-            score_keys<N>(page.from(t - start), stop - t < KEYS ? stop - t : KEYS, q, q_head, scores + t, stride);
+            const int count = stop - t < KEYS ? stop - t : KEYS;
+            if (IN_GROUPS<Number> && page.width <= SCALED)
+                score_keys<N, IN_GROUPS<Number>>(page.from(t - start), count, q, q_head, scores + t, stride);
+            else
+                score_keys<N, false>(page.from(t - start), count, q, q_head, scores + t, stride);
         }
     });
 }
@@ -71,7 +77,32 @@ inline void softmax(float* x, int n) {
     for (int t = 0; t < end; t += LANES) store(x + t, load(x + t) * inverse);
 }
 
-// V vectors of each value from number `at` on, or the `left` numbers that are left.
+// Weights of up to LANES tokens for N heads, with what one of the values' group is worth where numbers come in groups.
+template <int N, class Number>
+class Weights {
+  public:
+    Weights(const Lines<Number>& values, int at, int count, const float* first, int64_t stride)
+        : first_(first), stride_(stride) {
+        if constexpr (IN_GROUPS<Number>) {
+            const Vec worth = values.worths(at, count);
+            for (int h = 0; h < N; h++) {
+                const float* from = first + h * stride;
+                store(own_[h], worth * (count < LANES ? load_first<false>(from, count) : load(from)));
+            }
+        }
+    }
+
+    float operator()(int head, int token) const {
+        return IN_GROUPS<Number> ? own_[head][token] : first_[head * stride_ + token];
+    }
+
+  private:
+    const float* first_;
+    int64_t stride_;
+    float own_[IN_GROUPS<Number> ? N : 1][LANES];
+};
+
+// V vectors of each value from number `at` on, which are of one group, or the `left` numbers that are left.
 template <int N, int V, bool WHOLE, class Number>
 inline void gather_span(const Part<Number>& values, int from, int to, const float* weights, int64_t stride, int at,
                         int left, float* out, int64_t out_head) {
@@ -79,13 +110,17 @@ inline void gather_span(const Part<Number>& values, int from, int to, const floa
     for (int h = 0; from && h < N; h++)
         for (int v = 0; v < V; v++) acc[h][v] = load_first<WHOLE>(out + h * out_head + at + v * LANES, left);
     values.each_page(from, to, [&](const Lines<Number>& page, int start, int stop, const Lines<Number>& next) {
-        for (int t = start; t < stop; t++) {
-            if (next.numbers) next.from(t - start).ask(at, V * LANES);
-            const Lines<Number> line = page.from(t - start);
-            Vec value[V];
-            for (int v = 0; v < V; v++) value[v] = line.template read<WHOLE>(at + v * LANES, left);
-            for (int h = 0; h < N; h++)
-                for (int v = 0; v < V; v++) acc[h][v] += weights[h * stride + t] * value[v];
+        for (int first = start; first < stop; first += LANES) {
+            const int count = stop - first < LANES ? stop - first : LANES;
+            const Weights<N, Number> weight(page.from(first - start), at, count, weights + first, stride);
+            for (int t = 0; t < count; t++) {
+                if (next.numbers) next.from(first - start + t).ask(at, V * LANES);
+                const Number* line = page.numbers + (int64_t)(first - start + t) * page.width + at;
+                Vec value[V];
+                for (int v = 0; v < V; v++) value[v] = load_first<WHOLE>(line + v * LANES, left);
+                for (int h = 0; h < N; h++)
+                    for (int v = 0; v < V; v++) acc[h][v] += weight(h, t) * value[v];
+            }
         }
     });
     for (int h = 0; h < N; h++)
