@@ -10,7 +10,7 @@ from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from pathlib import Path
 
 from raison import __version__
-from raison.cli.arguments import Commands, add, as_json, model, threads
+from raison.cli.arguments import Commands, add, as_json, draft, model, threads
 from raison.cli.bench_parser import bench_commands
 from raison.cli.serve_parser import access_commands, serve_command
 
@@ -96,6 +96,7 @@ def _use_commands(commands: Commands) -> None:
     )  # fmt: skip
     for parser in (think, chat):
         model(parser)
+        draft(parser)
         parser.add_argument(
             "--device",
             choices=["cpu", "cuda"],
