@@ -33,7 +33,7 @@ sanitize: $(VENV)/.test-ready
 	CXX="g++ $(SANITIZERS)" CC="gcc $(SANITIZERS)" $$python setup.py build_ext --inplace > build.log 2>&1 || { tail build.log; exit 1; }; \
 	for one in raison/engine/kernels/*.so; do nm -D $$one | grep -q __asan || { echo "$$one is not instrumented"; exit 1; }; done; \
 	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so) $$(gcc -print-file-name=libstdc++.so)" \
-	ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=$$copy $$python -m pytest -q -p no:cacheprovider tests/engine/test_filters.py tests/engine/test_native.py tests/engine/test_rounded.py tests/engine/test_speculate.py tests/engine/test_turns.py
+	ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=$$copy $$python -m pytest -q -p no:cacheprovider tests/engine/test_filters.py tests/engine/test_native.py tests/engine/test_rounded.py tests/engine/test_speculate.py tests/engine/test_drafter.py tests/engine/test_turns.py
 
 # With the checking tools goes all that the demo needs.
 $(VENV)/.test-ready: pyproject.toml setup.py $(KERNELS)

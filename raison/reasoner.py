@@ -22,18 +22,19 @@ from typing import Any, Literal, TypedDict
 import torch
 from torch import Tensor
 
+from raison.engine.backend import token_bytes
 from raison.engine.device import Device, device_of, free_bytes
 from raison.engine.engine import Engine
 from raison.engine.grammar import Grammar
 from raison.engine.kernels.native import library, warm
 from raison.engine.kernels.weights import Precision, known_width
+from raison.engine.line import CacheDtype
 from raison.engine.sequence import MARKS, Event, SamplingParams
-from raison.engine.settings import EngineSettings, Speculation
+from raison.engine.settings import Draft, EngineSettings, Speculation
 from raison.engine.twin import Dtype
 from raison.errors import CheckpointError, UserError
 from raison.files import SHIPPED as SHIPPED
 from raison.hardware import available_memory
-from raison.model import cost
 from raison.model.packed import PackedMatrix
 from raison.model.spec import ModelSpec
 from raison.model.transformer import Transformer
@@ -61,6 +62,8 @@ def load(
     threads: int = 0,
     dtype: Dtype | Literal["auto"] = "auto",
     speculation: Speculation = "auto",
+    draft: str | Path | None = None,
+    cache_dtype: CacheDtype = "auto",
     device: Device = "cpu",
     progress: Callable[[int, int], None] | None = None,
 ) -> Reasoner:
@@ -74,11 +77,15 @@ def load(
             blocks of a GGUF file where native code reads them, else fp32; on CUDA bf16. `logits` is always fp32.
         speculation: where guesses of the next tokens come from (EngineSettings); auto leaves them where they save no
             time, and where they could change a token.
+        draft: a smaller model of the same vocabulary, whose guesses the model checks; whatever `path` may be.
+        cache_dtype: what the engine keeps of each token in: fp32, fp16 or 8 bits (q8); auto is fp16 beside weights of 8
+            or 4 bits, else as wide as they.
         device: where the engine computes, cpu or cuda (one GPU, by PyTorch; no GPU was at hand to measure it on).
             `logits` is computed on the CPU.
         progress: told of bytes of weights that are ready, and of all.
 
-    Raises CheckpointError when the folder is missing or damaged, UserError for other arguments that make no sense.
+    Raises CheckpointError when the folder is missing or damaged, UserError for other arguments that make no sense, and
+    for a draft model of another vocabulary.
     """
     if threads < 0:
         raise UserError(f"threads is {threads}; it must be 0 (leave as it is) or more")
@@ -99,9 +106,19 @@ def load(
     opened = source.open_model(SHIPPED if path is None else path, early)
     stored = stored_width(opened.tensors)
     usual = stored if device == "cpu" else "bf16"
-    settings = EngineSettings(dtype=usual if dtype == "auto" else dtype, speculation=speculation, device=device)
+    width = usual if dtype == "auto" else dtype
+    settings = EngineSettings(dtype=width, speculation=speculation, cache_dtype=cache_dtype, device=device)
     loaded = opened.load(packed=True if settings.dtype == stored != "fp32" else None, progress=progress)
-    return Reasoner(loaded.model, loaded.tokenizer, loaded.provenance, settings, loaded.notes)
+    second = None if draft is None else load_draft(draft)
+    return Reasoner(loaded.model, loaded.tokenizer, loaded.provenance, settings, loaded.notes, second)
+
+
+def load_draft(path: str | Path) -> Draft:
+    """A draft model in the width of its file, or in 8 bits."""
+    opened = source.open_model(path)
+    stored = stored_width(opened.tensors)
+    loaded = opened.load(packed=True if stored != "fp32" else None)
+    return Draft(loaded.model, loaded.tokenizer, "q8" if stored == "fp32" else stored)
 
 
 def stored_width(tensors: Mapping[str, PackedMatrix]) -> Precision:
@@ -111,10 +128,13 @@ def stored_width(tensors: Mapping[str, PackedMatrix]) -> Precision:
     return widths.pop() if len(widths) == 1 and library().handle is not None else "fp32"
 
 
-def cache_that_fits(spec: ModelSpec, device: Device = "cpu") -> int:
-    """Tokens of cache in fp32 that take a quarter of the memory left there; at least as many as make sense."""
-    left = available_memory() if device == "cpu" else free_bytes(device_of(device))
-    return max(SMALLEST_CACHE, int(left / 4 / cost.cache_bytes_per_token(spec, "fp32")))
+def fitted(settings: EngineSettings, model: Transformer, draft: Draft | None = None) -> EngineSettings:
+    """With no more cache than takes a quarter of the memory left there, in the width and layers that it will have; but
+    at least as much as makes sense.
+    """
+    left = available_memory() if settings.device == "cpu" else free_bytes(device_of(settings.device))
+    fitting = max(SMALLEST_CACHE, left // 4 // token_bytes(model, settings, draft))
+    return replace(settings, cache_tokens=min(settings.cache_tokens, fitting))
 
 
 class Limits(TypedDict):
@@ -133,16 +153,19 @@ class Reasoner:
         provenance: dict[str, Any] | None = None,
         settings: EngineSettings | None = None,
         notes: Sequence[str] = (),
+        draft: Draft | None = None,
     ) -> None:
+        """Raises UserError for a draft model that could not guess this one's tokens."""
         self.model = model.eval()
         self.tokenizer = tokenizer
         self.provenance = provenance or {}
         """How the model was made, as its raison.json or its metadata tells."""
         self.notes = tuple(notes)
         """What was left out when the model was loaded."""
-        settings = settings or EngineSettings()
-        fitting = cache_that_fits(model.spec, settings.device)
-        self.settings = replace(settings, cache_tokens=min(settings.cache_tokens, fitting))
+        self.draft = draft
+        if draft is not None:
+            draft.check(model, tokenizer)
+        self.settings = fitted(settings or EngineSettings(), model, draft)
 
     @property
     def spec(self) -> ModelSpec:
@@ -150,7 +173,7 @@ class Reasoner:
 
     @cached_property
     def engine(self) -> Engine:
-        return Engine(self.model, self.tokenizer, self.settings)
+        return Engine(self.model, self.tokenizer, self.settings, self.draft)
 
     def generate(
         self,

@@ -6,12 +6,16 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 import raison
 from raison import reasoner as module
+from raison.engine.backend import token_bytes
+from raison.engine.kernels.native import library
+from raison.engine.settings import EngineSettings
 from raison.errors import CheckpointError, UserError
 from raison.reasoner import Reasoner
 from raison.text.chat import Turn, prompt_ids
@@ -146,3 +150,28 @@ def test_history_is_part_of_the_prompt(reasoner: Reasoner) -> None:
     history = (Turn("user", "1 + 1"), Turn("assistant", "2"))
     (done,) = reasoner.generate("2 + 2", budget=1, answer_tokens=1, history=history)
     assert done.prompt_tokens == len(prompt_ids(TOKENIZER, "2 + 2", history))
+
+
+@pytest.mark.parametrize("settings", [{}, {"dtype": "q8"}, {"cache_dtype": "fp16"}, {"speculation": "mtp"}], ids=str)
+def test_the_cache_takes_its_share_of_what_is_left(settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A quarter, but for less than one page and the page that nobody holds; whatever a number's width."""
+    left = 1 << 20
+    monkeypatch.setattr(module, "available_memory", lambda: left)
+    asked = EngineSettings(cache_tokens=1 << 30, **settings)
+    planned = Reasoner(random_model(SPEC), TOKENIZER, settings=asked)
+    page = 16 * token_bytes(planned.model, asked)
+    assert left // 4 - page < planned.engine.cache_bytes <= left // 4 + page
+
+
+def test_a_draft_model_guesses_and_changes_nothing(path: Path, tmp_path: Path) -> None:
+    folder.save(tmp_path / "smaller", random_model(replace(SPEC, num_hidden_layers=1), 3), TOKENIZER, {})
+    drafted, plain = raison.load(path, draft=tmp_path / "smaller"), raison.load(path)
+    told = [[c.token_ids for c in one.generate(PROMPT, budget=20, n=3)] for one in (drafted, plain)]
+    assert told[0] == told[1]
+    if library().handle is not None:  # three layers in fp32 and one in 16 bits, but no MTP module's
+        assert drafted.engine.cache_bytes == (65536 + 16) * SPEC.cache_width * (3 * 4 + 2)
+        assert drafted.engine.stats.tokens_guessed > 0
+    other = Tokenizer.build()
+    other.backend.add_tokens(["wonder"])
+    with pytest.raises(UserError, match="another vocabulary"):
+        Reasoner(drafted.model, other, draft=drafted.draft)

@@ -24,6 +24,7 @@ from raison.reasoner import Reasoner
 from raison.text.chat import prompt_ids
 
 ANSWER = 128
+SOURCES: tuple[Speculation, ...] = ("draft", "mtp", "lookup")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,8 @@ def bench_guesses(reasoner: Reasoner, work: Work, depths: Sequence[int], note: N
     """Figures by way: `rates` in tokens/s, `tokens_a_step`, `right` as a share of guesses, `gains` over none."""
     if native_width(reasoner.model, reasoner.settings) is None:
         raise UserError("guesses are measured in native code alone; raison doctor says why this model has none")
-    sources: tuple[Speculation, ...] = ("mtp", "lookup") if reasoner.spec.num_nextn_predict_layers else ("lookup",)
+    has = {"draft": reasoner.draft is not None, "mtp": reasoner.spec.num_nextn_predict_layers > 0, "lookup": True}
+    sources = [source for source in SOURCES if has[source]]
     ways = [Way("none", 1), *(Way(s, d) for s in sources for d in depths), Way("auto", max(depths))]
     engines = {way: _engine(reasoner, way, work.streams) for way in ways}
     prompts = [prompt_ids(reasoner.tokenizer, text) for text in questions_for(reasoner, work.problems)]
@@ -89,7 +91,8 @@ def _engine(reasoner: Reasoner, way: Way, streams: int) -> Engine:
         cache_tokens=reasoner.settings.cache_tokens, max_batch=streams, dtype=reasoner.settings.dtype,
         speculation=way.source, draft_tokens=way.depth,
     )  # fmt: skip
-    return Engine(reasoner.model, reasoner.tokenizer, settings)
+    draft = reasoner.draft if way.source in ("draft", "auto") else None
+    return Engine(reasoner.model, reasoner.tokenizer, settings, draft)
 
 
 def _answers(engine: Engine, prompts: Sequence[Sequence[int]], work: Work, turn: int) -> list[tuple[int, ...]]:

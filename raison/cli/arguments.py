@@ -42,6 +42,13 @@ def model(parser: ArgumentParser) -> None:
     )
 
 
+def draft(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--draft", metavar="MODEL",
+        help="a smaller model of the same vocabulary that guesses ahead, where that saves time; whatever --model takes",
+    )  # fmt: skip
+
+
 def measured_model(parser: ArgumentParser) -> None:
     parser.add_argument(
         "model", nargs="?", metavar="MODEL", help="whatever --model takes (default: the shipped reasoner)"

@@ -81,7 +81,7 @@ def _guesses(arguments: Namespace) -> int:
         raise UserError("--depths needs whole numbers such as 1,2,3, and --temperature is 0 or more")
     threads = prepare(arguments.threads)
     console = console_for(arguments)
-    reasoner = load(arguments.model, dtype=arguments.dtype)
+    reasoner = load(arguments.model, dtype=arguments.dtype, draft=arguments.draft)
     result = bench_guesses(
         reasoner, Work(problems, streams, rounds, arguments.temperature), depths,
         note=lambda text: console.print(Text(f"· {text}"), soft_wrap=True),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser
 
-from raison.cli.arguments import Commands, add, as_json, measured_model, threads
+from raison.cli.arguments import Commands, add, as_json, draft, measured_model, threads
 from raison.cli.bench_endpoint_parser import endpoint_command
 from raison.cli.measure_parser import accuracy_command
 
@@ -78,6 +78,7 @@ def _engine_options(engine: ArgumentParser) -> None:
 
 def _guesses_options(guesses: ArgumentParser) -> None:
     measured_model(guesses)
+    draft(guesses)
     guesses.add_argument("--dtype", default="auto", help="fp32, bf16, q8, q4 (default: that of the file)")
     guesses.add_argument("--depths", default="1,2,3", metavar="LIST", help="guesses a step at most (default: 1,2,3)")
     for name, default, text in (("problems", 16, "problems to answer"), ("streams", 1, "of these at once"),

@@ -39,7 +39,7 @@ def command(arguments: Namespace) -> int:
     asking = Asking(arguments.budget, arguments.n, arguments.temperature, seed, arguments.min_thinking)
     prepare(arguments.threads)
     console = console_for(arguments)
-    reasoner = load_reasoner(console, arguments.model, arguments.device)
+    reasoner = load_reasoner(console, arguments.model, arguments.device, arguments.draft)
     if sys.stdin.isatty():
         with suppress(ImportError):
             import readline  # noqa: F401  # optional: its import gives input() a history; absent on some systems

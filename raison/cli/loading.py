@@ -20,10 +20,10 @@ from raison.reasoner import Reasoner, load
 QUICK_SECONDS, LINE_SECONDS = 0.5, 10.0
 
 
-def load_reasoner(console: Console, path: str | None, device: Device = "cpu") -> Reasoner:
+def load_reasoner(console: Console, path: str | None, device: Device = "cpu", draft: str | None = None) -> Reasoner:
     """`raison.load` before the reader's eyes, with what it left out. Raises as it does."""
     with loading(console, path or "the shipped reasoner") as progress:
-        reasoner = load(path, device=device, progress=progress)
+        reasoner = load(path, device=device, draft=draft, progress=progress)
     for note in reasoner.notes:
         console.print(Text(f"  {visible(note)}"), soft_wrap=True)
     return reasoner

@@ -10,7 +10,7 @@ from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from pathlib import Path
 
 from raison import __version__
-from raison.cli.arguments import Commands, add, as_json, model, threads
+from raison.cli.arguments import Commands, add, as_json, draft, model, threads
 from raison.cli.bench_parser import bench_commands
 from raison.cli.measure_parser import frontier_command
 from raison.cli.plan_parser import plan_commands
@@ -100,6 +100,7 @@ def _use_commands(commands: Commands) -> None:
     )  # fmt: skip
     for parser in (think, chat):
         model(parser)
+        draft(parser)
         parser.add_argument(
             "--device",
             choices=["cpu", "cuda"],

@@ -119,7 +119,7 @@ def loader(arguments: Namespace, console: Console) -> Callable[[], Reasoner]:
         from raison.reasoner import load
 
         prepare(arguments.threads)
-        reasoner = load(arguments.model, dtype=arguments.dtype)
+        reasoner = load(arguments.model, dtype=arguments.dtype, draft=arguments.draft, cache_dtype=arguments.cache)
         if not arguments.threads and cost.parameters(reasoner.spec) < SMALL_PARAMETERS:
             prepare(max(1, available_cores() - 1))
         for note in reasoner.notes:

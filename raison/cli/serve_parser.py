@@ -8,7 +8,7 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from pathlib import Path
 
-from raison.cli.arguments import Commands, add, as_json, threads
+from raison.cli.arguments import Commands, add, as_json, draft, threads
 
 
 def serve_command(commands: Commands) -> None:
@@ -19,10 +19,15 @@ def serve_command(commands: Commands) -> None:
     serve.add_argument(
         "model", nargs="?", metavar="MODEL", help="whatever --model takes (default: the shipped reasoner)"
     )
+    draft(serve)
     serve.add_argument("--name", default="", metavar="NAME", help="what clients call it (default: from its path)")
     serve.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="where to listen (default: 127.0.0.1)")
     serve.add_argument("--port", type=int, default=8000, metavar="N", help="(default: 8000)")
     serve.add_argument("--dtype", default="auto", help="fp32, bf16, q8, q4 (default: that of the file)")
+    serve.add_argument(
+        "--cache", choices=["auto", "fp32", "fp16", "q8"], default="auto",
+        help="what is kept of each token in; q8 holds almost twice the tokens of fp16 (default: by --dtype)",
+    )  # fmt: skip
     serve.add_argument("--database", metavar="URL", help="keys and usage (default: SQLite in RAISON_HOME, ~/.raison)")
     serve.add_argument("--early-access", action="store_true", help="serve only names that raison keys allow let in")
     serve.add_argument(

@@ -109,9 +109,11 @@ class Solved:
         return sum(len(completion.token_ids) for completion in self.completions)
 
 
-def open_reasoner(console: Console, path: str | None, device: Device = "cpu") -> tuple[Reasoner, Task]:
+def open_reasoner(
+    console: Console, path: str | None, device: Device = "cpu", draft: str | None = None
+) -> tuple[Reasoner, Task]:
     """A reasoner and the task that its provenance names. Raises CheckpointError, or UserError for an unknown task."""
-    reasoner = load_reasoner(console, path, device)
+    reasoner = load_reasoner(console, path, device, draft)
     task = load_task(task_name(reasoner), held_out=True)
     return reasoner, task
 

@@ -116,7 +116,7 @@ def context_of(asked: Asked) -> Context:
 def _asked(arguments: Namespace, console: Console, seed: int) -> Asked:
     if arguments.endpoint:
         return _asked_of_endpoint(arguments, seed)
-    reasoner = load_reasoner(console, arguments.model, arguments.device)
+    reasoner = load_reasoner(console, arguments.model, arguments.device, arguments.draft)
     problem, task = judged_problem(reasoner.provenance.get("task"), arguments.problem)
     budget = reasoner.budget_of(arguments.effort) if arguments.effort else arguments.budget
     ids = prompt_ids(reasoner.tokenizer, problem.prompt)

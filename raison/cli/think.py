@@ -22,7 +22,7 @@ def command(arguments: Namespace) -> int:
     asking = Asking(arguments.budget, arguments.n, arguments.temperature, seed, arguments.min_thinking)
     prepare(arguments.threads)
     console = console_for(arguments)
-    reasoner, task = open_reasoner(console, arguments.model, arguments.device)
+    reasoner, task = open_reasoner(console, arguments.model, arguments.device, arguments.draft)
     if arguments.effort:
         asking = replace(asking, budget=reasoner.budget_of(arguments.effort))
     problem = parsing(task).parse(arguments.problem)

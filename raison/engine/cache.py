@@ -4,10 +4,10 @@ A page is `page_size` tokens of every layer. Pages are counted by reference: sam
 pages, and only a page that somebody would write while others read it is copied. A full page of a prompt is named by a
 hash of everything up to its end (the chain of vLLM's automatic prefix caching), so that other requests find it; a
 page nobody holds keeps its content until the room is needed, least recently used first. Page 0 is nobody's: rows that
-only pad a batch write there. The order of the numbers within a page is its runner's business. Not covered: caches of
-8 bits.
+only pad a batch write there. The order of the numbers within a page is its runner's business. Not covered: what a
+token's line is kept as (line.py).
 
-Legend: Z layers, G pages, P page size, W cache width, T = G*P tokens.
+Legend: Z layers, G pages, P page size, M elements of a line, T = G*P tokens.
 """
 
 from __future__ import annotations
@@ -15,18 +15,15 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from raison.engine.device import CPU
+from raison.engine.line import LineForm
 from raison.engine.swap import SwapRoom
 from raison.model.memory import lazy_zeros
-
-CacheDtype = Literal["auto", "fp32", "fp16"]
-NUMBERS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 class PagePool:
@@ -108,53 +105,42 @@ def prefix_keys(ids: Sequence[int], page_size: int, epoch: int, tenant: str = ""
     return keys
 
 
-def numbers_of(asked: CacheDtype, weights: str) -> torch.dtype:
-    """What the cache is kept in: auto is half beside weights of 8 or 4 bits, and else as wide as the weights.
-
-    A trainer's log-probabilities are to be the engine's, so that fp32 stays fp32. Half and not bfloat16, for its 11
-    bits of precision instead of 8: what is cached comes from normed rows and lies far within its range.
-    """
-    return NUMBERS[asked if asked != "auto" else "fp16" if weights in ("q8", "q4") else weights]
-
-
-def kept(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """As the cache keeps it: rounded to the nearest; what is beyond half's range becomes the end of it."""
-    most = torch.finfo(dtype).max
-    return x if x.dtype == dtype else x.clamp(-most, most).to(dtype)
-
-
 class LatentCache:
-    """The numbers, [Z, G+1, P, W], and their pool; behind them those of the swap room, in ordinary memory."""
+    """The lines, [Z, G+1, P, M], and their pool; behind them those of the swap room, in ordinary memory."""
 
     def __init__(
-        self, layers: int, pages: int, page_size: int, width: int, dtype: torch.dtype,
-        device: torch.device = CPU, swap_pages: int = 0,
-    ) -> None:  # fmt: skip
-        self.page_size = page_size
+        self, layers: int, pages: int, page_size: int, form: LineForm, device: torch.device = CPU, swap_pages: int = 0
+    ) -> None:
+        self.page_size, self.form = page_size, form
         self.pool = PagePool(pages)
         self.room = SwapRoom(pages + 1, swap_pages)
-        shape = (layers, pages + 1, page_size, width)
-        self.latents_ZGPW = (
+        shape, dtype = (layers, pages + 1, page_size, form.elements), form.dtype
+        self.latents_ZGPM = (
             lazy_zeros(shape, dtype) if device == CPU else torch.zeros(shape, dtype=dtype, device=device)
         )
-        self._swapped_ZGPW = lazy_zeros((layers, swap_pages, page_size, width), dtype)
+        self._swapped_ZGPM = lazy_zeros((layers, swap_pages, page_size, form.elements), dtype)
+        self.beside: LatentCache | None = None
+        """A draft model's, whose pages go by the same numbers; it has no room for swapping."""
 
     @property
     def nbytes(self) -> int:
-        """All there is ever to be."""
-        return self.latents_ZGPW.nbytes + self._swapped_ZGPW.nbytes
+        """All there is ever to be, with the cache beside it."""
+        own = self.latents_ZGPM.nbytes + self._swapped_ZGPM.nbytes
+        return own if self.beside is None else own + self.beside.nbytes
 
     def layer_tokens(self, layer: int) -> Tensor:
-        """[T, W]: token t of page g stands at g * P + t."""
-        return self.latents_ZGPW[layer].flatten(0, 1)
+        """[T, M]: token t of page g stands at g * P + t."""
+        return self.latents_ZGPM[layer].flatten(0, 1)
 
     def layer_pages(self, layer: int) -> Tensor:
-        """[G, P*W]: one page per row."""
-        return self.latents_ZGPW[layer].flatten(1)
+        """[G, P*M]: one page per row."""
+        return self.latents_ZGPM[layer].flatten(1)
 
     def copy(self, source: int, target: int) -> None:
         self._page(target).copy_(self._page(source))
+        if self.beside is not None and max(source, target) < self.latents_ZGPM.shape[1]:
+            self.beside.copy(source, target)
 
     def _page(self, number: int) -> Tensor:
-        own = self.latents_ZGPW.shape[1]
-        return self.latents_ZGPW[:, number] if number < own else self._swapped_ZGPW[:, number - own]
+        own = self.latents_ZGPM.shape[1]
+        return self.latents_ZGPM[:, number] if number < own else self._swapped_ZGPM[:, number - own]

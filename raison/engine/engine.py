@@ -17,17 +17,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from raison.engine.backend import native_width, runner_of
-from raison.engine.cache import LatentCache, numbers_of
+from raison.engine.backend import Guessing, cache_of, draft_runner, guessing_of, runner_of
 from raison.engine.completion import completion_of
-from raison.engine.device import device_of
+from raison.engine.drafter import READ_AT_ONCE, Drafter
 from raison.engine.drawing import Drawing
 from raison.engine.grammar import Grammars
 from raison.engine.native_runner import NativeRunner
-from raison.engine.runner import Logits
+from raison.engine.runner import Logits, Runner
 from raison.engine.scheduler import Plan, Scheduler
 from raison.engine.sequence import Event, SamplingParams, Sequence, Stats, sample_seed
-from raison.engine.settings import EngineSettings
+from raison.engine.settings import Draft, EngineSettings
 from raison.engine.slots import GOING, LENGTH, STOP, Ints, Slots
 from raison.engine.speculate import GAP, Lookup, Predictor, Source
 from raison.engine.turns import MOST, Turns
@@ -46,7 +45,14 @@ REASONS: dict[int, FinishReason] = {STOP: "stop", LENGTH: "length"}
 
 
 class Engine:
-    def __init__(self, model: Transformer, tokenizer: Tokenizer, settings: EngineSettings | None = None) -> None:
+    def __init__(
+        self,
+        model: Transformer,
+        tokenizer: Tokenizer,
+        settings: EngineSettings | None = None,
+        draft: Draft | None = None,
+    ) -> None:
+        """Raises UserError where the settings ask for guesses that there are not, or the draft model cannot make."""
         self.settings = settings = settings or EngineSettings()
         self.model, self.tokenizer = model, tokenizer
         pages = settings.cache_tokens // settings.page_size
@@ -54,38 +60,38 @@ class Engine:
         self._longest = min(spec.max_position_embeddings, pages * settings.page_size)
         blocks = -(-self._longest // settings.page_size)
         self._slots = Slots(settings.max_batch, self._longest, blocks, tokenizer.think_close, tokenizer.stops)
-        kind = settings.speculation
-        if kind == "auto" and native_width(model, settings) is None:
-            kind = "none"
-        predicts = kind in ("auto", "mtp") and spec.num_nextn_predict_layers > 0
-        layers = spec.num_hidden_layers + predicts
-        numbers = numbers_of(settings.cache_dtype, settings.dtype)
-        cache = LatentCache(
-            layers, pages, settings.page_size, spec.cache_width, numbers, device_of(settings.device),
-            settings.swap_tokens // settings.page_size,
-        )  # fmt: skip
+        guessing = guessing_of(model, settings, draft)
+        cache = cache_of(model, settings, guessing)
+        self._scheduler = Scheduler(self._slots, cache.pool, cache.room, settings.page_size, settings.prefill_chunk)
+        self._runner = runner_of(model, self._slots, cache, settings, guessing == "mtp")
+        if draft is not None:
+            draft.check(model, tokenizer)
+        drafts = draft_runner(draft, self._slots, cache, settings) if draft and guessing == "draft" else None
+        self._guesses = self._source_of_guesses(guessing, drafts)
+        self._turns = self._native_turns(drafts)
         self.cache_bytes = cache.nbytes
         """Of the cache and the room for swapping: planned here, filled as they are used, never exceeded."""
-        self._scheduler = Scheduler(self._slots, cache.pool, cache.room, settings.page_size, settings.prefill_chunk)
-        self._runner = runner_of(model, self._slots, cache, settings, predicts)
-        self._guesses = self._source_of_guesses(kind, predicts)
-        self._worth = Worth(settings.draft_tokens) if kind == "auto" else None
-        native_turns = self._runner.turns(GAP) if isinstance(self._runner, NativeRunner) else None
-        self._turns = None if native_turns is None else Turns(native_turns, self._scheduler, self._slots)
+        chooses = settings.speculation == "auto" and guessing != "none"
+        self._worth = Worth(settings.draft_tokens) if chooses else None
         self._drawing = Drawing(self._slots, self._scheduler.running, tokenizer.stops, spec.vocab_size)
         self._grammars = Grammars(tokenizer, spec.vocab_size)
         self._ids, self._groups = itertools.count(), itertools.count()
         self._undelivered: list[Event] = []
         self._steps = self._sampled = self._guessed = self._right = 0
 
-    def _source_of_guesses(self, kind: str, predicts: bool) -> Lookup | Predictor | None:
-        if kind == "none":
-            return None
-        if predicts:
+    def _source_of_guesses(self, guessing: Guessing, draft: Runner | NativeRunner | None) -> Source | None:
+        if draft is not None:
+            return Drafter(self._slots, draft)
+        if guessing == "mtp":
             return Predictor(self._slots, self._scheduler, self._runner)
-        if kind == "mtp":
-            raise UserError('speculation is "mtp", but this model has no MTP module; use "lookup" or "auto"')
-        return Lookup(self._slots)
+        return Lookup(self._slots) if guessing == "lookup" else None
+
+    def _native_turns(self, draft: Runner | NativeRunner | None) -> Turns | None:
+        """Where all that takes part computes in native code."""
+        if not isinstance(self._runner, NativeRunner) or isinstance(draft, Runner):
+            return None
+        gap = GAP if draft is None else READ_AT_ONCE
+        return Turns(self._runner.turns(draft, gap), self._scheduler, self._slots)
 
     @property
     def stats(self) -> Stats:
@@ -272,6 +278,8 @@ class Engine:
         """Schedule, run, postprocess, and guess."""
         plan = self._scheduler.schedule()
         logits = self._runner.run(plan)
+        if isinstance(self._guesses, Drafter):
+            self._guesses.read(plan)
         self._steps += 1
         told = self._postprocess(plan, logits)
         depth = self._depth(len(plan.samples))

@@ -36,7 +36,7 @@ class NativeRunner:
         longest = slots.tokens.shape[1]
         self._step = NativeStep(model, longest, precision)
         self._predictor = NativePredictor(model, longest) if predicts else None
-        self._width = model.spec.hidden_size
+        self._width, self._last_id = model.spec.hidden_size, model.spec.vocab_size - 1
         self._last_row = np.zeros(slots.capacity + 1, np.int64)
 
     def refresh(self) -> None:
@@ -50,42 +50,44 @@ class NativeRunner:
         for source, target in plan.copies:
             self.cache.copy(source, target)
         sources, widths, of_sample = lines_of(plan, self.slots.drafts)
-        span, starts_S1 = self._rows(plan)
+        span = self._rows(plan)
         self._last_row[span.slots_N] = np.arange(len(span.slots_N))  # a slot's last row is written last
         first = self._last_row[sources] + 1 - widths
         lines = int(widths.sum())
         wanted = np.arange(lines) + np.repeat(first - (np.cumsum(widths) - widths), widths)
         states_ND = torch.empty(len(span.slots_N), self._width) if self._predictor is not None else None
         ids_N = self.slots.tokens[span.slots_N, span.places_N]
-        rows = _handed(span, ids_N, starts_S1, wanted)
-        logits = self._step.run(rows, self.slots.blocks, self.cache.latents_ZGPW, lines, states_ND=states_ND)
+        rows = _handed(span, ids_N, wanted)
+        logits = self._step.run(rows, self.slots.blocks, self.cache.latents_ZGPM, lines, states_ND=states_ND)
         return Logits(logits, of_sample, span, states_ND)
 
-    def guess(self, span: Span, ids_N: Ints, before_ND: Tensor, wanted: Wanted) -> Ints:
+    def guess(self, span: Span, ids_N: Ints, before_ND: Tensor | None, wanted: Wanted) -> Ints:
         """As Runner.guess."""
-        assert self._predictor is not None
-        lasts = span.lasts()
-        rows = _handed(span, ids_N, np.concatenate((as_rows([0]), lasts + 1)), lasts)
-        cache = self.cache.latents_ZGPW[-1:]
-        return self._predictor.guess(rows, self.slots.blocks, cache, before_ND.contiguous(), wanted)
+        rows = _handed(span, np.minimum(ids_N, self._last_id), span.lasts())
+        guesser, cache = self._guesser
+        return guesser.guess(rows, self.slots.blocks, cache, before_ND, wanted)
 
-    def turns(self, gap: int) -> NativeTurns:
-        """Decoding over the slots' arrays."""
-        pool, latents = self.cache.pool, self.cache.latents_ZGPW
-        return NativeTurns(self._step, self._predictor, self.slots, pool.references, latents, gap)
+    def turns(self, draft: NativeRunner | None, gap: int) -> NativeTurns:
+        """Decoding over the slots' arrays, with guesses of the draft model or of the MTP module if there is one."""
+        module = draft._guesser if draft is not None else self._guesser if self._predictor is not None else None
+        return NativeTurns(self._step, module, self.slots, self.cache.pool.references, self.cache.latents_ZGPM, gap)
 
-    def _rows(self, plan: Plan) -> tuple[Span, Ints]:
-        stretches = plan.stretches()
-        slots_S = np.concatenate((plan.decode, stretches[:, 0]))
-        first_S = np.concatenate((self.slots.computed[plan.decode], stretches[:, 1]))
-        sizes_S = np.concatenate((np.ones(len(plan.decode), np.int64), stretches[:, 2] - stretches[:, 1]))
-        starts_S1 = np.concatenate((as_rows([0]), np.cumsum(sizes_S)))
-        slots_N = np.repeat(slots_S, sizes_S)
-        places_N = np.arange(starts_S1[-1]) + np.repeat(first_S - starts_S1[:-1], sizes_S)
-        return Span(slots_N, places_N), starts_S1
+    @property
+    def _guesser(self) -> tuple[NativeStep, Tensor]:
+        """Who guesses, and its cache: the MTP module, whose layer is the last; else the whole model, as a draft."""
+        latents_ZGPM = self.cache.latents_ZGPM
+        return (self._step, latents_ZGPM) if self._predictor is None else (self._predictor, latents_ZGPM[-1:])
+
+    def _rows(self, plan: Plan) -> Span:
+        stretches, computed = plan.stretches(), self.slots.computed[plan.decode]
+        slots_S, first_S, stop_S = (
+            np.concatenate(parts) for parts in zip((plan.decode, computed, computed + 1), stretches.T, strict=True)
+        )
+        return Span.of(slots_S, first_S, stop_S)
 
 
-def _handed(span: Span, ids_N: Ints, starts_S1: Ints, wanted: Ints) -> Rows:
+def _handed(span: Span, ids_N: Ints, wanted: Ints) -> Rows:
+    starts_S1 = np.concatenate((as_rows([0]), span.lasts() + 1))
     outputs_N = np.full(len(ids_N), -1, np.int64)
     outputs_N[wanted] = np.arange(len(wanted))
     return Rows(ids_N, span.places_N, starts_S1, span.slots_N[starts_S1[:-1]], outputs_N)

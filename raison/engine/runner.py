@@ -14,7 +14,7 @@ up to the logits reads nothing else. Not covered: shapes that recur (captured.py
 CPU.
 
 Legend: N tokens of the step, S sequences of a group, Q query tokens of each, B pages of the longest, P page size,
-L = B*P, W cache width, T = tokens of the cache.
+L = B*P, W cache width, M elements that a line is kept as, T = tokens of the cache.
 """
 
 from __future__ import annotations
@@ -26,14 +26,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from raison.engine.cache import LatentCache, kept
+from raison.engine.cache import LatentCache
 from raison.engine.device import handed
+from raison.engine.line import LineForm
 from raison.engine.sampler import look_up, weights_kept
 from raison.engine.scheduler import Plan
 from raison.engine.slots import Ints, Slots, as_rows
 from raison.engine.span import Span, Wanted
 from raison.engine.twin import DTYPES, Dtype, compute_copy, refresh_copy
 from raison.model.attention import CacheGroup
+from raison.model.layers import RMSNorm
 from raison.model.rope import rotation
 from raison.model.transformer import Transformer
 
@@ -107,18 +109,21 @@ class Reach:
 class PagedLayer:
     """One layer of the cache as the model sees it during one step (a model.attention.LayerCache)."""
 
-    def __init__(self, tokens_TW: Tensor, pages: Tensor, writes_N: Tensor, reaches: list[Reach], room: Tensor) -> None:
-        self._tokens_TW, self._pages = tokens_TW, pages
+    def __init__(
+        self, form: LineForm, tokens_TM: Tensor, pages: Tensor, writes_N: Tensor, reaches: list[Reach], room: Tensor
+    ) -> None:
+        self._form, self._tokens_TM, self._pages = form, tokens_TM, pages
         self._writes_N, self._reaches, self._room = writes_N, reaches, room
 
     def write(self, latents_NW: Tensor) -> None:
-        self._tokens_TW.index_copy_(0, self._writes_N, kept(latents_NW, self._tokens_TW.dtype))
+        self._tokens_TM.index_copy_(0, self._writes_N, self._form.kept(latents_NW))
 
     def groups(self) -> Iterator[CacheGroup]:
         for reach in self._reaches:
             keys = self._room[: len(reach.pages_n)]
             torch.index_select(self._pages, 0, reach.pages_n, out=keys)
-            keys_SLW = keys.view(reach.sequences, -1, self._tokens_TW.shape[1]).to(reach.bias_SQL.dtype)
+            keys_SLM = keys.view(reach.sequences, -1, self._form.elements)
+            keys_SLW = self._form.read(keys_SLM, reach.bias_SQL.dtype)
             yield CacheGroup(reach.start, reach.stop, reach.sequences, keys_SLW, reach.bias_SQL, reach.fused)
 
 
@@ -157,11 +162,11 @@ class Runner:
         self.slots, self.cache, self.dtype, self._dtype = slots, cache, DTYPES[dtype], dtype
         self._predicts = predicts
         self._source = model
-        self.device = cache.latents_ZGPW.device
+        self.device = cache.latents_ZGPM.device
         self.model = self._copy(model)
         self._step = BF16_STEP if dtype == "bf16" else 1
         self._class_of = length_classes(slots.blocks.shape[1])
-        layers = range(len(cache.latents_ZGPW))
+        layers = range(len(cache.latents_ZGPM))
         self._tokens = [cache.layer_tokens(layer) for layer in layers]
         self._pages = [cache.layer_pages(layer) for layer in layers]
         self._room = torch.empty_like(self._pages[0][:0])
@@ -200,11 +205,12 @@ class Runner:
         states_ND, _ = self.model.hidden(ids_N, places_N, layers, self.dtype)
         return states_ND
 
-    def guess(self, span: Span, ids_N: Ints, before_ND: Tensor, wanted: Wanted) -> Ints:
-        """Tokens [K, S] that the MTP module would say behind each stretch; those beyond `wanted.most_S` mean nothing.
+    def guess(self, span: Span, ids_N: Ints, before_ND: Tensor | None, wanted: Wanted) -> Ints:
+        """Tokens [K, S] that would be said behind each stretch; those beyond `wanted.most_S` mean nothing.
 
-        `before_ND` are normed states of the rows, `ids_N` the tokens that follow them. The module goes on from the
-        model's states, and then from its own.
+        By the MTP module where `before_ND` is given, normed states of the rows, with `ids_N` the tokens that follow
+        them: it goes on from the model's states, and then from its own. Else by the model itself, as a draft; it may
+        be padded to fewer ids than the other, and reads what is beyond as its last.
         """
         tokens_KS = np.zeros(wanted.uniforms_KS.shape, np.int64)
         going = np.arange(len(wanted.most_S))
@@ -218,11 +224,11 @@ class Runner:
             if not len(on):
                 break
             span = Span(span.slots_N[lasts[on]], span.places_N[lasts[on]] + 1)
-            going, before_ND = going[on], after_ND[lasts[on]]
+            going, before_ND = going[on], None if before_ND is None else after_ND[lasts[on]]
             ids_N = tokens_KS[ahead, going]
         return tokens_KS
 
-    def _predict(self, span: Span, ids_N: Ints, before_ND: Tensor) -> tuple[Tensor, Tensor]:
+    def _predict(self, span: Span, ids_N: Ints, before_ND: Tensor | None) -> tuple[Tensor, Tensor]:
         """One pass: logits after the last row of each stretch, and the normed states of all rows."""
         lasts = span.lasts()
         stops = span.places_N[lasts] + 1
@@ -232,15 +238,26 @@ class Runner:
         laid = self._laid(runs)
         order = _in_order(laid, self.slots.padding)
         order = order[np.argsort(np.lexsort((span.places_N, span.slots_N)))]  # that of the span
-        states_MD = before_ND.new_zeros(len(laid.slots_N), before_ND.shape[1])
-        states_MD[torch.from_numpy(order)] = before_ND
         laid_ids = np.zeros(len(laid.slots_N), np.int64)
-        laid_ids[order] = ids_N
-        ids_M, places_M, (*_, layer) = self._read(laid.shapes, torch.from_numpy(laid.numbers(laid_ids)))
+        laid_ids[order] = np.minimum(ids_N, self.model.spec.vocab_size - 1)
+        numbers, at = torch.from_numpy(laid.numbers(laid_ids)), torch.from_numpy(order)
+        if before_ND is None:
+            norm, after_MD = self.model.norm, self.compute(laid.shapes, numbers)
+        else:
+            norm, after_MD = self._module(laid.shapes, numbers, before_ND, at)
+        picked_ND = after_MD[at]
+        return self.model.logits(picked_ND[torch.from_numpy(lasts)], norm), norm(picked_ND)
+
+    def _module(
+        self, shapes: tuple[Shape, ...], numbers: Tensor, before_ND: Tensor, at: Tensor
+    ) -> tuple[RMSNorm, Tensor]:
+        """The MTP module's norm, and its states; the model's states of the rows stand `at` their places."""
+        ids_M, places_M, (*_, layer) = self._read(shapes, numbers)
+        states_MD = before_ND.new_zeros(len(ids_M), before_ND.shape[1])
+        states_MD[at] = before_ND
         module, rot = next(self.model.predictors()), rotation(self.model.spec, places_M)
         after_MD, _ = module(states_MD, self.model.embed(ids_M, states_MD.dtype), rot, layer)
-        picked_ND = after_MD[torch.from_numpy(order)]
-        return self.model.logits(picked_ND[torch.from_numpy(lasts)], module.norm), module.norm(picked_ND)
+        return module.norm, after_MD
 
     def _runs(self, plan: Plan) -> list[Run]:
         """Decoding rows by length class, then chunks by size and class, and rows that only pad."""
@@ -304,7 +321,8 @@ class Runner:
             reaches.append(Reach(start, stop, shape.sequences, of_run, bias_SQL, self.fused))
             start = stop
         room, views = self._make_room(max(pages)), zip(self._tokens, self._pages, strict=True)
-        return ids_N, places_N, [PagedLayer(tokens, pages, writes_N, reaches, room) for tokens, pages in views]
+        form = self.cache.form
+        return ids_N, places_N, [PagedLayer(form, tokens, pages, writes_N, reaches, room) for tokens, pages in views]
 
     def _make_room(self, pages: int) -> Tensor:
         """A place to gather keys in, kept from step to step: fresh memory costs more than the gathering."""

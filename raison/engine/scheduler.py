@@ -261,6 +261,7 @@ class Scheduler:
         slots.blocks[slot, len(found) : len(found) + need] = own
         slots.pages[slot] = len(found) + need
         slots.computed[slot] = self._restored(slot, seq, len(found))
+        slots.followed[slot] = len(found) * self.page_size
         self._count_cached(seq, len(found) * self.page_size)
         if not seq.generated:
             self._seat_followers(slot, seq.group)
@@ -309,7 +310,7 @@ class Scheduler:
 
     def _unblock(self, leader: int, followers: list[int]) -> None:
         rows = as_rows(followers)
-        self.slots.computed[rows] = self.slots.computed[leader]
+        self.slots.computed[rows] = self.slots.followed[rows] = self.slots.computed[leader]
         self.slots.blocked[rows] = False
 
     def _inherit(self, slot: int) -> None:

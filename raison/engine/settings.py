@@ -8,12 +8,40 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from raison.engine.cache import CacheDtype
 from raison.engine.device import Device, device_of
+from raison.engine.line import CacheDtype
 from raison.engine.twin import DTYPES, ROUNDED, Dtype
 from raison.errors import UserError
+from raison.model.transformer import Transformer
+from raison.text.tokenizer import Tokenizer
 
-Speculation = Literal["none", "auto", "mtp", "lookup"]
+Speculation = Literal["none", "auto", "mtp", "lookup", "draft"]
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A smaller model of the same vocabulary, whose guesses the engine's own model checks (drafter.py)."""
+
+    model: Transformer
+    tokenizer: Tokenizer
+    dtype: Dtype = "q8"
+    """What it computes in: guesses need not be exact."""
+
+    def check(self, model: Transformer, tokenizer: Tokenizer) -> None:
+        """Raises UserError where it could not guess the model's tokens."""
+        own, other = tokenizer.backend.get_vocab(), self.tokenizer.backend.get_vocab()
+        if own != other:
+            token, number = min(own.items() ^ other.items(), key=lambda pair: pair[1])
+            whose = "the model" if own.get(token) == number else "the draft model"
+            raise UserError(
+                f"the draft model has another vocabulary ({len(other)} tokens against {len(own)}; only {whose} has "
+                f"{token!r} as {number}); give a smaller model of the same family"
+            )
+        if self.model.spec.vocab_size > model.spec.vocab_size:
+            raise UserError(
+                f"the draft model has {self.model.spec.vocab_size} ids and the model {model.spec.vocab_size}; it would "
+                "guess ids that the model has not"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +60,9 @@ class EngineSettings:
     dtype: Dtype = "fp32"
     """fp32, bf16, or weights of 8 or 4 bits (q8, q4: groups of 32, activations rounded to 8 bits)."""
     cache_dtype: CacheDtype = "auto"
-    """fp32, or fp16 in half the room. auto: fp16 beside rounded weights, else the weights' own."""
+    """fp32, fp16 in half the room, or q8 in little more than a quarter. auto: fp16 beside rounded weights, else the
+    weights' own.
+    """
     kernels: Literal["auto", "torch", "captured"] = "auto"
     """auto: native code where it serves (kernels/native.py says where), else PyTorch; on CUDA captured steps.
     captured: decode steps of few shapes, which CUDA records and the CPU just calls (captured.py). torch: PyTorch, with
@@ -40,9 +70,9 @@ class EngineSettings:
     """
     device: Device = "cpu"
     speculation: Speculation = "none"
-    """Where guesses of the next tokens come from. auto: the MTP module where there is one, else what stood before, only
-    while it pays, and only in native code: there tokens are the same in all four, to the last bit. PyTorch rounds
-    differently for other shapes.
+    """Where guesses of the next tokens come from. auto: the draft model where one is given, else the MTP module where
+    there is one, else what stood before; only while it pays, and only in native code: there tokens are the same in all
+    five, to the last bit. PyTorch rounds differently for other shapes.
     """
     draft_tokens: int = 3
     """Guesses a sequence and step at most."""
@@ -77,5 +107,7 @@ class EngineSettings:
     def _check_captured(self) -> None:
         if self.dtype in ROUNDED:
             raise UserError(f'dtype is "{self.dtype}", which native code computes in on the CPU; here use bf16 or fp32')
-        if self.speculation == "mtp":
-            raise UserError('speculation is "mtp", which only the CPU computes; use "lookup", "auto" or "none"')
+        if self.speculation in ("mtp", "draft"):
+            raise UserError(
+                f'speculation is "{self.speculation}", which only the CPU computes; use "lookup", "auto" or "none"'
+            )

@@ -63,6 +63,8 @@ class Slots:
         """Guesses of the next tokens, which stand in `tokens` from `length` on."""
         self.unfed = _column(rows)
         """Generated tokens that the MTP module has missed, since nothing was guessed then."""
+        self.followed = _column(rows)
+        """Tokens that a draft model has read; some may be its own guesses behind `length`."""
         self.prompt_length = _column(rows)
         self.closed_at = _column(rows)
         """Known tokens up to and with `</think>`; -1 while thinking."""
@@ -93,7 +95,7 @@ class Slots:
         self.tokens[slot, : len(known)] = known
         self.logprobs[slot, start : len(known)] = seq.logprobs
         self.blocks[slot] = 0
-        self.pages[slot] = self.computed[slot] = self.drafts[slot] = self.unfed[slot] = 0
+        self.pages[slot] = self.computed[slot] = self.drafts[slot] = self.unfed[slot] = self.followed[slot] = 0
         self.length[slot], self.prompt_length[slot] = len(known), start
         self.closed_at[slot] = -1 if seq.closed_at < 0 else start + seq.closed_at
         self.budget[slot] = UNLIMITED if params.thinking_budget is None else params.thinking_budget
@@ -193,6 +195,7 @@ class Slots:
         self.length[rows] += counts
         self.computed[rows] += counts - 1
         self.drafts[rows] = 0
+        self.followed[rows] = np.minimum(self.followed[rows], self.length[rows] - 1)
         tokens, place = tokens_RK[np.arange(len(rows)), counts - 1], self.length[rows] - 1
         self.forced[rows] |= forced
         generated = place + 1 - self.prompt_length[rows]

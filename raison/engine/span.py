@@ -20,6 +20,14 @@ class Span:
     slots_N: Ints
     places_N: Ints
 
+    @classmethod
+    def of(cls, slots_S: Ints, starts_S: Ints, stops_S: Ints) -> Span:
+        """Places [start, stop) of each slot."""
+        sizes_S = stops_S - starts_S
+        begins_S = np.cumsum(sizes_S) - sizes_S
+        places_N = np.arange(sizes_S.sum()) + np.repeat(starts_S - begins_S, sizes_S)
+        return cls(np.repeat(slots_S, sizes_S), places_N)
+
     def lasts(self) -> Ints:
         """Index of each stretch's last row, [S]."""
         last_N = np.ones(len(self.slots_N), np.bool_)

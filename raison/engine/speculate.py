@@ -7,10 +7,10 @@ guess that is certain of itself that is the acceptance rule of speculative sampl
 2023), p(guess). Guesses of the MTP module are drawn with the noise of the place they are for, so that two distributions
 that agree mostly draw the same.
 
-Two sources. `Predictor`: the first MTP module (DeepSeek-V3 report, section 2.2), which goes on from the model's last
+Three sources. `Predictor`: the first MTP module (DeepSeek-V3 report, section 2.2), which goes on from the model's last
 states, and further from its own. `Lookup`: what followed the last tokens where they stood before (prompt lookup, Saxena
-2023). Native code does both by itself while it takes turns (turns.py). How many guesses pay is worth.py's business. Not
-covered: a second, smaller model; trees of guesses.
+2023). A draft model (drafter.py). Native code does all of it by itself while it takes turns (turns.py). How many
+guesses pay is worth.py's business. Not covered: trees of guesses.
 
 Legend: N rows of a step, S stretches, K places ahead, D width of a state.
 """
@@ -36,7 +36,7 @@ GAP = 128
 
 
 class Guesser(Protocol):
-    def guess(self, span: Span, ids_N: Ints, before_ND: Tensor, wanted: Wanted) -> Ints: ...
+    def guess(self, span: Span, ids_N: Ints, before_ND: Tensor | None, wanted: Wanted) -> Ints: ...
 
 
 class Source(Protocol):
@@ -45,6 +45,20 @@ class Source(Protocol):
 
         `step` is the one that brought the rows to where they are.
         """
+
+
+def wanted_of(slots: Slots, at_S: Ints, most_S: Ints) -> Wanted:
+    """Guesses to draw behind each slot's tokens, with the noise of their places."""
+    ahead_K1 = np.arange(max(1, int(most_S.max())))[:, None]
+    at_KS = slots.length[at_S] - slots.prompt_length[at_S] + ahead_K1
+    return Wanted(most_S, slots.temperature[at_S], slots.limits[at_S], uniforms(slots.key[at_S], at_KS))
+
+
+def propose(slots: Slots, at_S: Ints, tokens_KS: Ints, most_S: Ints) -> None:
+    """Write the guesses that are meant behind each slot's tokens."""
+    ahead, which = (np.arange(len(tokens_KS))[:, None] < most_S).nonzero()
+    slots.tokens[at_S[which], slots.length[at_S[which]] + ahead] = tokens_KS[ahead, which]
+    slots.drafts[at_S] = most_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +108,8 @@ class Predictor:
         lasts = span.lasts()
         at_S = span.slots_N[lasts]
         most_S = self._most(rows, room, at_S, span.places_N[lasts])
-        wanted = self._wanted(at_S, most_S)
-        tokens_KS = self.runner.guess(span, slots.tokens[span.slots_N, span.places_N + 1], states_ND, wanted)
-        ahead, which = (np.arange(len(tokens_KS))[:, None] < most_S).nonzero()
-        slots.tokens[at_S[which], slots.length[at_S[which]] + ahead] = tokens_KS[ahead, which]
-        slots.drafts[at_S] = most_S
+        ids_N = slots.tokens[span.slots_N, span.places_N + 1]
+        propose(slots, at_S, self.runner.guess(span, ids_N, states_ND, wanted_of(slots, at_S, most_S)), most_S)
 
     def _most(self, rows: Ints, room: Ints, at_S: Ints, places_S: Ints) -> Ints:
         """Guesses for each stretch: none while its prompt is not through."""
@@ -107,11 +118,6 @@ class Predictor:
         follows = (places_S == self.slots.length[at_S] - 2) & (self.slots.unfed[at_S] <= GAP)
         wanted: Ints = np.where(follows, most[at_S], 0)
         return wanted
-
-    def _wanted(self, at_S: Ints, most_S: Ints) -> Wanted:
-        slots, depth = self.slots, max(1, int(most_S.max()))
-        at_KS = slots.length[at_S] - slots.prompt_length[at_S] + np.arange(depth)[:, None]
-        return Wanted(most_S, slots.temperature[at_S], slots.limits[at_S], uniforms(slots.key[at_S], at_KS))
 
     def _known(self, span: Span) -> Ints:
         """Rows whose token stayed, whose successor is known, and whose place in the cache is the sequence's own."""

@@ -26,7 +26,7 @@ from raison.engine.engine import Engine
 from raison.engine.settings import EngineSettings
 from raison.errors import UserError
 from raison.model.transformer import Transformer
-from raison.reasoner import cache_that_fits
+from raison.reasoner import fitted
 from raison.tasks.catalog import load_task
 from raison.tasks.task import Task
 from raison.text.tokenizer import Tokenizer
@@ -77,9 +77,8 @@ class Bench:
         return self.folder / "stages" / name
 
     def engine(self, model: Transformer, tokenizer: Tokenizer | None = None) -> Engine:
-        tokens = min(CACHE_TOKENS, cache_that_fits(model.spec))
-        settings = EngineSettings(cache_tokens=tokens, max_batch=MAX_BATCH, dtype=self.recipe.train.sampling)
-        return Engine(model, tokenizer or self.tokenizer, settings)
+        settings = EngineSettings(cache_tokens=CACHE_TOKENS, max_batch=MAX_BATCH, dtype=self.recipe.train.sampling)
+        return Engine(model, tokenizer or self.tokenizer, fitted(settings, model))
 
 
 def new_learner(bench: Bench, stage: Stage, model: Transformer) -> Learner:

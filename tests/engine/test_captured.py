@@ -24,6 +24,7 @@ from raison.engine.captured import CapturedRunner
 from raison.engine.constraint import Constraint
 from raison.engine.device import Eager, Step
 from raison.engine.engine import Engine
+from raison.engine.line import LineForm
 from raison.engine.runner import Shape
 from raison.engine.sequence import SamplingParams, Sequence
 from raison.engine.settings import EngineSettings
@@ -207,7 +208,7 @@ def imagined(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def imagined_runner(spec: ModelSpec, dtype: Dtype) -> CapturedRunner:
     slots = Slots(4, 64, 16, None, [1])
-    cache = LatentCache(spec.num_hidden_layers, 16, 8, spec.cache_width, DTYPES[dtype], GPU)
+    cache = LatentCache(spec.num_hidden_layers, 16, 8, LineForm.of(spec, DTYPES[dtype]), GPU)
     return CapturedRunner(Transformer(spec), slots, cache, dtype, record=False)
 
 

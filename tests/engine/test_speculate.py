@@ -143,7 +143,7 @@ def test_what_followed_before_is_guessed() -> None:
 
 
 def test_settings_that_cannot_be() -> None:
-    with pytest.raises(UserError, match="must be one of: none, auto, mtp, lookup"):
+    with pytest.raises(UserError, match="must be one of: none, auto, mtp, lookup, draft"):
         small(speculation="often")
     with pytest.raises(UserError, match="draft_tokens is 0"):
         small(draft_tokens=0)

@@ -7,6 +7,7 @@ from typing import Literal
 import pytest
 
 from raison.engine.engine import Engine
+from raison.engine.line import CacheDtype
 from raison.engine.swap import SwapRoom
 from tests.engine.small import SPEC, ids, make_engine, params, prompt
 
@@ -63,16 +64,20 @@ def test_who_is_cancelled_while_waiting_gives_the_room_back() -> None:
     assert engine.stats.pages_free == engine.stats.pages_total
 
 
-@pytest.mark.parametrize("width", [("fp32", "fp32", 4), ("q8", "auto", 2), ("fp32", "fp16", 2), ("bf16", "auto", 2)])
-def test_memory_is_what_was_planned(width: tuple[Literal["fp32", "q8", "bf16"], Literal["auto", "fp32"], int]) -> None:
+@pytest.mark.parametrize(
+    "width",
+    [("fp32", "fp32", 4), ("q8", "auto", 2), ("fp32", "fp16", 2), ("bf16", "auto", 2), ("q8", "q8", 1 + 4 / 24)],
+    ids=str,
+)
+def test_memory_is_what_was_planned(width: tuple[Literal["fp32", "q8", "bf16"], CacheDtype, float]) -> None:
     """Pages, one that nobody holds, and the swap room; a full cache takes no more."""
     dtype, cache, size = width
     engine = make_engine(cache_tokens=128, swap_tokens=80, dtype=dtype, cache_dtype=cache)
     planned = (128 + 4 + 80) * SPEC.cache_width * SPEC.num_hidden_layers * size
     held = engine._runner.cache
-    numbers = held.latents_ZGPW.data_ptr(), held._swapped_ZGPW.data_ptr()
+    numbers = held.latents_ZGPM.data_ptr(), held._swapped_ZGPM.data_ptr()
     assert engine.cache_bytes == planned
     engine.generate([prompt(n, n) for n in LENGTHS], params(1))
     assert engine.stats.preemptions > 0
     assert engine.cache_bytes == held.nbytes == planned
-    assert numbers == (held.latents_ZGPW.data_ptr(), held._swapped_ZGPW.data_ptr())
+    assert numbers == (held.latents_ZGPM.data_ptr(), held._swapped_ZGPM.data_ptr())

@@ -12,7 +12,7 @@ import pytest
 
 from raison.engine.engine import Engine
 from raison.engine.sequence import SamplingParams, Stats
-from raison.engine.settings import EngineSettings
+from raison.engine.settings import Draft, EngineSettings
 from raison.errors import NumericalError
 from raison.records import Completion
 from tests.engine.small import SPEC, TOKENIZER, prompt
@@ -25,7 +25,8 @@ EAGER = (min(TOKENIZER.stops), 6.0)
 
 def engine_of(turns: bool, **settings: Any) -> Engine:
     sizes: dict[str, Any] = {"page_size": 4, "cache_tokens": 2048, "max_batch": 8, "prefill_chunk": 64}
-    engine = Engine(MODEL, TOKENIZER, EngineSettings(**{**sizes, **settings}))
+    draft = Draft(MODEL, TOKENIZER) if settings.get("speculation") == "draft" else None
+    engine = Engine(MODEL, TOKENIZER, EngineSettings(**{**sizes, **settings}), draft)
     if not turns:
         engine._turns = None
     return engine
@@ -59,7 +60,7 @@ def counted(stats: Stats) -> tuple[int, ...]:
     return stats.tokens_sampled, stats.tokens_guessed, stats.guesses_right, stats.steps, stats.preemptions
 
 
-@pytest.mark.parametrize("speculation", ["none", "mtp", "lookup"])
+@pytest.mark.parametrize("speculation", ["none", "mtp", "lookup", "draft"])
 def test_turns_are_the_four_verbs(variant: str, speculation: str) -> None:
     """Guesses too where pages are plenty, but for what stood before in places that a module leaves out."""
     prompts, asked = requests(24)
@@ -74,7 +75,7 @@ def test_turns_are_the_four_verbs(variant: str, speculation: str) -> None:
     assert (counts[1][1] > 50) == (speculation != "none")
 
 
-@pytest.mark.parametrize("speculation", ["none", "mtp", "lookup"])
+@pytest.mark.parametrize("speculation", ["none", "mtp", "lookup", "draft"])
 def test_turns_in_a_cache_that_is_too_small(speculation: str) -> None:
     prompts, asked = requests(16)
     plenty = said(engine_of(False).generate(prompts, asked, 2))

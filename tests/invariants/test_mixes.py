@@ -1,5 +1,6 @@
 """Random mixes of requests against the same requests one by one: lengths, budgets, samples, prefixes, cancellations, in
-caches too small for them, in every width, with guesses and without, with room to swap and without.
+caches too small for them, in every width of weights and of the cache, with guesses and without, with room to swap and
+without.
 
 RAISON_MIXES=10000 runs as many (default 150 for each width).
 """
@@ -16,14 +17,16 @@ import pytest
 import torch
 
 from raison.engine.engine import Engine
+from raison.engine.line import CacheDtype
 from raison.engine.sequence import SamplingParams
-from raison.engine.settings import EngineSettings
+from raison.engine.settings import Draft, EngineSettings
 from raison.records import Completion
 from tests.engine.small import TOKENIZER, prompt, small_model
 
 MIXES = int(os.environ.get("RAISON_MIXES", "150"))
-Width = Literal["fp32", "q8", "q4"]
-Guesses = Literal["none", "auto", "mtp", "lookup"]
+Width = tuple[Literal["fp32", "q8", "q4"], CacheDtype]
+WIDTHS: list[Width] = [("fp32", "auto"), ("q8", "auto"), ("q4", "auto"), ("fp32", "q8"), ("q8", "q8")]
+Guesses = Literal["none", "auto", "mtp", "lookup", "draft"]
 
 
 @pytest.fixture(autouse=True)
@@ -35,10 +38,11 @@ def engine_of(
     width: Width, tokens: int, batch: int, chunk: int, swap: int = 0, guesses: Guesses = "none", page: int = 4
 ) -> Engine:
     settings = EngineSettings(
-        page_size=page, cache_tokens=tokens, swap_tokens=swap, max_batch=batch, prefill_chunk=chunk, dtype=width,
-        speculation=guesses,
+        page_size=page, cache_tokens=tokens, swap_tokens=swap, max_batch=batch, prefill_chunk=chunk, dtype=width[0],
+        cache_dtype=width[1], speculation=guesses,
     )  # fmt: skip
-    return Engine(small_model(), TOKENIZER, settings)
+    draft = Draft(small_model(), TOKENIZER) if guesses == "draft" else None
+    return Engine(small_model(), TOKENIZER, settings, draft)
 
 
 Asked = tuple[tuple[int, int], SamplingParams, int]
@@ -89,19 +93,18 @@ def lives(engine: Engine, requests: list[Asked], numbers: random.Random) -> dict
     return ends
 
 
-@pytest.mark.parametrize("width", ["fp32", "q8", "q4"])
+@pytest.mark.parametrize("width", WIDTHS, ids=str)
 def test_random_mixes_are_the_requests_one_by_one(width: Width) -> None:
-    numbers = random.Random(f"mixes/{width}")
+    numbers = random.Random(f"mixes/{'/'.join(width)}")
     preempted = restored = cancelled = compared = 0
     engine = engine_of(width, 160, 6, 13)
     for mix in range(MIXES):
-        if mix % 50 == 0:
+        if mix % 25 == 0:
             preempted, restored = preempted + engine.stats.preemptions, restored + engine.stats.tokens_restored
             sizes = numbers.choice((96, 160, 400)), numbers.randint(2, 7), numbers.choice((5, 13, 64))
             sizes = *sizes, numbers.choice((0, 24, 400))
-            engine = engine_of(
-                width, *sizes, numbers.choice(("none", "auto", "mtp", "lookup")), numbers.choice((4, 16))
-            )
+            guesses: Guesses = numbers.choice(("none", "auto", "mtp", "lookup", "draft"))
+            engine = engine_of(width, *sizes, guesses, numbers.choice((4, 16)))
         requests = [draw(numbers) for _ in range(numbers.randint(1, 5))]
         ends = lives(engine, requests, numbers)
         assert len(ends) == sum(n for _, _, n in requests)

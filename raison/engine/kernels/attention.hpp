@@ -59,10 +59,9 @@ class Attention {
 
     // Where row i's token keeps a part of its line, or the first number of a column.
     template <class Number>
-    Number* own(Number* cache, int i, int part, bool column = false) const {
+    Own<Number> own(Number* cache, int i, int part, bool column = false) const {
         const int64_t place = tile_.place(i), page = tile_.pages[i][place / layout_.page_size];
-        const int64_t within = place % layout_.page_size * (column ? 1 : layout_.width);
-        return cache + page * layout_.page() + layout_.part(part) + within;
+        return layout_.own(cache + page * layout_.page<Number>(), part, place % layout_.page_size, column);
     }
 
     // work(group, item): groups are shared out; where there are fewer than members, their items are.
@@ -83,13 +82,13 @@ class Attention {
         int longest = 0;
         for (int i = 0; i < group.rows; i++) longest = std::max(longest, tile_.length(group.first + i));
         me.scores.fit(group.rows * heads, longest + LANES);
-        const int rows = std::max(1, QUERIES / heads);
-        each_part(group, rows, [&](int i, int rows, int from, int to) {
+        const int together = std::max(1, QUERIES / heads);
+        each_part(group, together, [&](int i, int rows, int from, int to) {
             score(part(cache, group.first + i, r.key), r.columns, from, to, queries(me, group, i, rows, heads, at));
         });
         for (int i = 0; i < group.rows; i++)
             for (int h = 0; h < heads; h++) softmax(me.scores.row(i * heads + h), tile_.length(group.first + i));
-        each_part(group, rows, [&](int i, int rows, int from, int to) {
+        each_part(group, together, [&](int i, int rows, int from, int to) {
             const auto values = part(cache, group.first + i, r.value);
             const Queries of = queries(me, group, i, rows, heads, at);
             by_count(of.count, [&]<int N>() { gather<N>(values, r.value_width, from, to, of); });
@@ -107,7 +106,7 @@ class Attention {
 
     template <class Number>
     Part<Number> part(const Number* cache, int i, int index) const {
-        return {cache + layout_.part(index), tile_.pages[i], layout_.page_size, layout_.width, layout_.page()};
+        return {cache, tile_.pages[i], layout_, index};
     }
 
     // Those of all heads of some rows of the group.
@@ -127,7 +126,7 @@ class Attention {
     static void score(const Part<Number>& keys, bool columns, int from, int to, const Queries& of) {
         by_count(of.count, [&]<int N>() {
             if (!columns) score_lines<N>(keys, from, to, of);
-            else if (keys.page_size % LANES == 0) score_columns<N>(keys, from, to, of);
+            else if (keys.layout.page_size % LANES == 0) score_columns<N>(keys, from, to, of);
             else score_pieces<N>(keys, from, to, of);
         });
     }

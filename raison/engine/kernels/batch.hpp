@@ -14,7 +14,7 @@ struct Batch {
     int64_t* tokens;
     float* logprobs;
     const int64_t *pages, *prompt_length, *budget, *answer_limit, *max_tokens;
-    int64_t *length, *computed, *drafts, *unfed, *closed_at;
+    int64_t *length, *computed, *drafts, *unfed, *followed, *closed_at;
     const float* temperature;
     const Limits* limits;
     const int64_t *min_tokens, *min_thinking, *bias_count;
@@ -73,6 +73,7 @@ struct Batch {
         std::copy_n(drawn, count, known(slot) + length[slot]);
         std::copy_n(of_drawn, count, logprobs + slot * stride + length[slot]);
         length[slot] += count, computed[slot] += count, drafts[slot] = 0;
+        followed[slot] = std::min(followed[slot], length[slot] - 1);
         if (closed_at[slot] < 0 && closes(drawn[count - 1])) closed_at[slot] = length[slot];
         return count;
     }

@@ -1,4 +1,5 @@
-// Guessing ahead with an MTP module: pass after pass from its own states, without a way back to Python in between.
+// Guessing ahead with an MTP module, from its own states, or with a draft model, which has none: pass after pass, without a
+// way back to Python in between.
 //
 // The first pass takes all rows that the model has moved on by, the others one row for each stretch. A guess is drawn with
 // the noise of the place it is for (engine/speculate.py says why).
@@ -10,8 +11,8 @@
 namespace raison {
 
 struct Guess {
-    Step first;                 // `outputs` number the stretches; `states` has room for every row
-    int64_t width;              // of a state
+    Step first;                 // `outputs` number the stretches; `states` has room for every row of a module's
+    int64_t width;              // of a state; 0 for a draft model
     const int64_t* most;        // [stretches]: guesses wanted
     const float* temperatures;  // [stretches]
     const Limits* limits;       // [stretches]
@@ -83,7 +84,7 @@ class Guesser {
         Step step = g.first;
         step.rows = step.segments = count;
         step.ids = id_.data(), step.positions = place_.data(), step.starts = start_.data(), step.slots = slot_.data();
-        step.outputs = line_.data(), step.before = before_.data(), step.states = next_.data();
+        step.outputs = line_.data(), step.before = before_.data(), step.states = g.width ? next_.data() : nullptr;
         raison::run(model, step);
         before_.swap(next_);
     }

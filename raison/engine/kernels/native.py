@@ -81,12 +81,12 @@ class StepArguments(ctypes.Structure):
     )
 
     @classmethod
-    def of(cls, blocks: Ints, cache_ZGPW: Tensor) -> StepArguments:
+    def of(cls, blocks: Ints, cache_ZGPM: Tensor) -> StepArguments:
         """Where the cache and its pages are; no rows yet."""
         return cls(
-            page_size=cache_ZGPW.shape[2], blocks=address(blocks), blocks_stride=blocks.shape[1],
-            cache=cache_ZGPW.data_ptr(), layer_stride=cache_ZGPW.stride(0),
-            cache_bits=8 * cache_ZGPW.element_size(),
+            page_size=cache_ZGPM.shape[2], blocks=address(blocks), blocks_stride=blocks.shape[1],
+            cache=cache_ZGPM.data_ptr(), layer_stride=cache_ZGPM.stride(0),
+            cache_bits=8 * cache_ZGPM.element_size(),
         )  # fmt: skip
 
 
@@ -257,15 +257,36 @@ class NativeStep:
         embedding, *rest = sources
         self._kept = [embedding, *(x for x in rest if len(x.shape) == 1)]
 
-    def run(self, rows: Rows, blocks: Ints, cache_ZGPW: Tensor, lines: int, states_ND: Tensor | None = None) -> Tensor:
+    def run(self, rows: Rows, blocks: Ints, cache_ZGPM: Tensor, lines: int, states_ND: Tensor | None = None) -> Tensor:
         """Compute the rows into the cache; logits [lines, Y and padding to whole vectors].
 
         Normed states of all rows go to `states_ND` where it is given.
         """
         logits = self._room(lines)
-        step = self._step(rows, blocks, cache_ZGPW, logits, None, states_ND)
+        step = self._step(rows, blocks, cache_ZGPM, logits, None, states_ND)
         self.library.raison_step(self.handle, ctypes.byref(step))
         return logits
+
+    def guess(self, rows: Rows, blocks: Ints, cache_ZGPM: Tensor, before_ND: Tensor | None, wanted: Wanted) -> Ints:
+        """Tokens [K, S] behind the rows' stretches, of which the first `most_S` of each are meant.
+
+        Args:
+            rows: the last row of each stretch has an output; for an MTP module ids are those of the tokens after them.
+            cache_ZGPM: its own layers.
+            before_ND: for an MTP module, the model's normed states of the rows.
+        """
+        depth, stretches = wanted.uniforms_KS.shape
+        logits = self._room(stretches)
+        before_ND = None if before_ND is None else before_ND.contiguous()
+        states_ND = None if before_ND is None else torch.empty_like(before_ND)
+        tokens_KS = np.zeros((depth, stretches), np.int64)
+        first = self._step(rows, blocks, cache_ZGPM, logits, before_ND, states_ND)
+        order = _Guess(
+            first, 0 if before_ND is None else before_ND.shape[1], address(wanted.most_S),
+            address(wanted.temperatures_S), address(wanted.limits_S), address(wanted.uniforms_KS), address(tokens_KS),
+        )  # fmt: skip
+        self.library.raison_guess(self.handle, ctypes.byref(order))
+        return tokens_KS
 
     def _room(self, lines: int) -> Tensor:
         return torch.empty(lines, -(-self._model.spec.vocab_size // LANES) * LANES)
@@ -274,17 +295,17 @@ class NativeStep:
         self,
         rows: Rows,
         blocks: Ints,
-        cache_ZGPW: Tensor,
+        cache_ZGPM: Tensor,
         logits: Tensor,
         before_ND: Tensor | None,
         states_ND: Tensor | None,
     ) -> StepArguments:
         return StepArguments(
-            len(rows.ids_N), len(rows.slots_S), torch.get_num_threads(), cache_ZGPW.shape[2],
+            len(rows.ids_N), len(rows.slots_S), torch.get_num_threads(), cache_ZGPM.shape[2],
             address(rows.ids_N), address(rows.places_N), address(rows.starts_S1), address(rows.slots_S),
-            address(blocks), blocks.shape[1], cache_ZGPW.data_ptr(), cache_ZGPW.stride(0), address(rows.outputs_N),
+            address(blocks), blocks.shape[1], cache_ZGPM.data_ptr(), cache_ZGPM.stride(0), address(rows.outputs_N),
             logits.data_ptr(), logits.stride(0),
-            *(None if x is None else x.data_ptr() for x in (before_ND, states_ND)), 8 * cache_ZGPW.element_size(),
+            *(None if x is None else x.data_ptr() for x in (before_ND, states_ND)), 8 * cache_ZGPM.element_size(),
         )  # fmt: skip
 
 
@@ -299,25 +320,6 @@ class NativePredictor(NativeStep):
 
     def _weights(self) -> Iterator[Source]:
         return predictor_weights(self._model, self._raw)
-
-    def guess(self, rows: Rows, blocks: Ints, cache_ZGPW: Tensor, before_ND: Tensor, wanted: Wanted) -> Ints:
-        """Tokens [K, S] behind the rows' stretches, of which the first `most_S` of each are meant.
-
-        Args:
-            rows: ids are those of the tokens after the rows'; the last row of each stretch has an output.
-            cache_ZGPW: the module's own layer.
-            before_ND: the model's normed states of the rows.
-        """
-        depth, stretches = wanted.uniforms_KS.shape
-        logits, states_ND = self._room(stretches), torch.empty_like(before_ND)
-        tokens_KS = np.zeros((depth, stretches), np.int64)
-        first = self._step(rows, blocks, cache_ZGPW, logits, before_ND, states_ND)
-        order = _Guess(
-            first, before_ND.shape[1], address(wanted.most_S), address(wanted.temperatures_S),
-            address(wanted.limits_S), address(wanted.uniforms_KS), address(tokens_KS),
-        )  # fmt: skip
-        self.library.raison_guess(self.handle, ctypes.byref(order))
-        return tokens_KS
 
 
 @dataclass(frozen=True, slots=True)

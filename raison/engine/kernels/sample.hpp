@@ -72,8 +72,8 @@ class Drawer {
     const float* biased(const float* logits, int n, const Biases& biases) {
         biased_.assign(logits, logits + n);
         for (int64_t i = 0; i < biases.count; i++) biased_[biases.ids[i]] += biases.values[i];
-        for (int64_t i = 0; i < biases.bans; i++)
-            if (biases.banned[i] >= 0 && biases.banned[i] < n) biased_[biases.banned[i]] = -std::numeric_limits<float>::infinity();
+        for (const int64_t *id = biases.banned, *stop = id + biases.bans; id < stop; id++)
+            if (*id >= 0 && *id < n) biased_[*id] = -std::numeric_limits<float>::infinity();
         return biased_.data();
     }
 

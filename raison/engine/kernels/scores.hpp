@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <vector>
 
 #include "cache.hpp"
 
@@ -23,39 +24,36 @@ struct Queries {
     int count = 0;
 };
 
-// Asks for numbers that come next, so that memory and arithmetic overlap.
-template <class Number>
-inline void ask(const Number* next, int count) {
-    for (const char* p = (const char*)next; p < (const char*)(next + count); p += 64) _mm_prefetch(p, _MM_HINT_T0);
-}
-
-// Products of N queries with KEYS keys, over LANES numbers or the `left` that are left.
-template <int N, bool WHOLE, class Number>
-__attribute__((always_inline)) inline void add_products(const Number* const* key, const float* const* q, int w, int left,
+// Products of N queries with KEYS keys, over LANES numbers or the `left` that are left; RAW leaves what the numbers of a group
+// are worth to the sum.
+template <int N, bool WHOLE, bool RAW, class Number>
+__attribute__((always_inline)) inline void add_products(const Lines<Number>* key, const float* const* q, int w, int left,
                                                         Vec (&acc)[N][KEYS]) {
     Vec query[N];
     for (int h = 0; h < N; h++) query[h] = load_first<WHOLE>(q[h] + w, left);
     for (int j = 0; j < KEYS; j++) {
-        const Vec k = load_first<WHOLE>(key[j] + w, left);
+        const Vec k = RAW ? load_first<WHOLE>(key[j].numbers + w, left) : key[j].template read<WHOLE>(w, left);
         for (int h = 0; h < N; h++) acc[h][j] += k * query[h];
     }
 }
 
-// Queries against KEYS keys in lines, `width` apart; where fewer are left, the last one again.
-template <int N, class Number>
-__attribute__((always_inline)) inline void score_keys(const Number* first, int width, int count, const Queries& of, int t) {
-    const Number* key[KEYS];
-    for (int j = 0; j < KEYS; j++) key[j] = first + (int64_t)(j < count ? j : count - 1) * width;
+// Queries against KEYS keys in lines, where fewer are left the last one again. RAW: a key is one group.
+template <int N, bool RAW, class Number>
+__attribute__((always_inline)) inline void score_keys(const Lines<Number>& keys, int count, const Queries& of, int t) {
+    const int width = keys.width;
+    Lines<Number> key[KEYS];
+    for (int j = 0; j < KEYS; j++) key[j] = keys.from(j < count ? j : count - 1);
     Vec acc[N][KEYS];
 #pragma GCC unroll 24
     for (int i = 0; i < N * KEYS; i++) acc[i / KEYS][i % KEYS] = Vec{};
     int w = 0;
-    for (; w + LANES <= width; w += LANES) add_products<N, true>(key, of.q, w, LANES, acc);
-    if (w < width) add_products<N, false>(key, of.q, w, width - w, acc);
+    for (; w + LANES <= width; w += LANES) add_products<N, true, RAW>(key, of.q, w, LANES, acc);
+    if (w < width) add_products<N, false, RAW>(key, of.q, w, width - w, acc);
 #pragma GCC unroll 6
     for (int h = 0; h < N; h++) {
         float total[KEYS];
         sums_of_four(acc[h][0], acc[h][1], acc[h][2], acc[h][3], total);
+        for (int j = 0; RAW && j < KEYS; j++) total[j] *= key[j].worth(0);
         for (int j = 0; j < count; j++) of.scores[h][t + j] = total[j];
     }
 }
@@ -63,61 +61,78 @@ __attribute__((always_inline)) inline void score_keys(const Number* first, int w
 // Scores of keys in lines.
 template <int N, class Number>
 void score_lines(const Part<Number>& keys, int from, int to, const Queries& of) {
-    keys.each_page(from, to, [&](const Number* key, int start, int stop, const Number* next) {
-        for (int t = start; t < stop; t += KEYS, key += KEYS * keys.width) {
-            if (next) ask(next + (int64_t)(t - start) * keys.width, KEYS * keys.width);
-            score_keys<N>(key, keys.width, stop - t < KEYS ? stop - t : KEYS, of, t);
+    keys.each_page(from, to, [&](const Lines<Number>& page, int start, int stop, const Lines<Number>& next) {
+        for (int t = start; t < stop; t += KEYS) {
+            if (next.numbers) next.from(t - start).ask(0, KEYS * page.width);
+            const int count = stop - t < KEYS ? stop - t : KEYS;
+            if (IN_GROUPS<Number> && page.width <= SCALED)
+                score_keys<N, IN_GROUPS<Number>>(page.from(t - start), count, of, t);
+            else score_keys<N, false>(page.from(t - start), count, of, t);
         }
     });
 }
 
-// N queries against V vectors of keys in columns, a vector a column whose numbers are `step` apart.
+// N queries against V vectors of keys in columns, whose numbers are `step` apart; numbers of a group meet what they are worth
+// when they are summed.
 template <int N, int V, class Number>
-inline void score_vectors(const Number* const* key, const Number* const* next, int64_t step, int width, const Queries& of,
-                          int t, int count) {
-    Vec acc[N][V] = {};
-    for (int d = 0; d < width; d++) {
-        Vec k[V];
-        for (int v = 0; v < V; v++) {
-            k[v] = load(key[v] + d * step);
-            if (next) _mm_prefetch((const char*)(next[v] + d * step), _MM_HINT_T0);
+inline void score_vectors(const Lines<Number>* key, const Lines<Number>* next, int64_t step, const Queries& of, int t,
+                          int count) {
+    const int width = key[0].width, group = IN_GROUPS<Number> ? SCALED : width;
+    for (int first = 0; first < width; first += group) {
+        const int stop = std::min(width, first + group);
+        Vec acc[N][V] = {};
+        for (int d = first; d < stop; d++) {
+            Vec k[V];
+            for (int v = 0; v < V; v++) {
+                k[v] = load(key[v].numbers + d * step);
+                if (next) _mm_prefetch((const char*)(next[v].numbers + d * step), _MM_HINT_T0);
+            }
+            for (int h = 0; h < N; h++)
+                for (int v = 0; v < V; v++) acc[h][v] += of.q[h][d] * k[v];
         }
-        for (int h = 0; h < N; h++)
-            for (int v = 0; v < V; v++) acc[h][v] += of.q[h][d] * k[v];
+        for (int v = 0; v < V && v < count; v++) {
+            const Vec worth = IN_GROUPS<Number> ? key[v].worths(first, LANES) : Vec{};
+            for (int h = 0; h < N; h++) {
+                float* to = of.scores[h] + t + v * LANES;
+                if constexpr (IN_GROUPS<Number>) acc[h][v] = fused(acc[h][v], worth, first ? load(to) : Vec{});
+                store(to, acc[h][v]);
+            }
+        }
     }
-    for (int h = 0; h < N; h++)
-        for (int v = 0; v < V && v < count; v++) store(of.scores[h] + t + v * LANES, acc[h][v]);
 }
 
 // Scores of keys in columns, of whole vectors of tokens: those around [from, to) are computed too, or mean nothing.
 template <int N, class Number>
 void score_columns(const Part<Number>& keys, int from, int to, const Queries& of) {
     const int last = (to - 1) / LANES * LANES;
-    const auto at = [&](int t, const Number** key) {
+    const auto at = [&](int t, Lines<Number>* key) {
         for (int v = 0; v < SPAN; v++) key[v] = keys.column(std::min(t + v * LANES, last));
     };
-    const Number *key[SPAN], *next[SPAN];
+    Lines<Number> key[SPAN], next[SPAN];
     for (int t = from / LANES * LANES; t < to; t += SPAN * LANES) {
-        const int count = (last - t) / LANES + 1;
+        const int count = (last - t) / LANES + 1, step = keys.layout.page_size;
         const bool more = count > SPAN;
         at(t, key);
         if (more) at(t + SPAN * LANES, next);
-        if (count == 1) score_vectors<N, 1, Number>(key, nullptr, keys.page_size, keys.width, of, t, 1);
-        else score_vectors<N, SPAN>(key, more ? next : nullptr, keys.page_size, keys.width, of, t, count);
+        if (count == 1) score_vectors<N, 1, Number>(key, nullptr, step, of, t, 1);
+        else score_vectors<N, SPAN, Number>(key, more ? next : nullptr, step, of, t, count);
     }
 }
 
 // The same where a vector of tokens does not stand in one page.
 template <int N, class Number>
 void score_pieces(const Part<Number>& keys, int from, int to, const Queries& of) {
-    std::vector<Number> lines(keys.width * LANES);
-    const Number* key = lines.data();
+    const int width = keys.layout.width, apart = scale_bytes<Number>(width);
+    std::vector<Number> numbers(width * LANES);
+    std::vector<char> scales(LANES * apart);
+    const Lines<Number> key{numbers.data(), scales.data(), width};
     for (int t = from; t < to; t += LANES) {
         for (int j = 0; j < LANES; j++) {
-            const Number* column = keys.column(std::min(t + j, to - 1));
-            for (int d = 0; d < keys.width; d++) lines[d * LANES + j] = column[(int64_t)d * keys.page_size];
+            const Lines<Number> column = keys.column(std::min(t + j, to - 1));
+            for (int d = 0; d < width; d++) numbers[d * LANES + j] = column.numbers[(int64_t)d * keys.layout.page_size];
+            std::copy_n(column.scales, apart, scales.data() + j * apart);
         }
-        score_vectors<N, 1, Number>(&key, nullptr, LANES, keys.width, of, t, 1);
+        score_vectors<N, 1, Number>(&key, nullptr, LANES, of, t, 1);
     }
 }
 
@@ -136,19 +151,46 @@ inline void softmax(float* x, int n) {
     for (int t = 0; t < end; t += LANES) store(x + t, load(x + t) * inverse);
 }
 
-// V vectors of each value from number `at` on, or the `left` numbers that are left.
+// Weights of up to LANES tokens from `token` on, for which there is room, with what one of the values' group is worth where
+// numbers come in groups.
+template <int N, class Number>
+class Weights {
+  public:
+    Weights(const Lines<Number>& values, int at, int count, const Queries& of, int token) : of_(of), token_(token) {
+        if constexpr (IN_GROUPS<Number>) {
+            const Vec worth = values.worths(at, count);
+            for (int h = 0; h < N; h++) store(own_[h], worth * load(of.scores[h] + token));
+        }
+    }
+
+    float operator()(int head, int t) const {
+        return IN_GROUPS<Number> ? own_[head][t] : of_.scores[head][token_ + t];
+    }
+
+  private:
+    const Queries& of_;
+    int token_;
+    float own_[IN_GROUPS<Number> ? N : 1][LANES];
+};
+
+// V vectors of each value from number `at` on, which are of one group, or the `left` numbers that are left.
 template <int N, int V, bool WHOLE, class Number>
 inline void gather_span(const Part<Number>& values, int from, int to, const Queries& of, int at, int left) {
     Vec acc[N][V] = {};
     for (int h = 0; from && h < N; h++)
         for (int v = 0; v < V; v++) acc[h][v] = load_first<WHOLE>(of.out[h] + at + v * LANES, left);
-    values.each_page(from, to, [&](const Number* line, int start, int stop, const Number* next) {
-        for (int t = start; t < stop; t++, line += values.width) {
-            if (next) ask(next + (int64_t)(t - start) * values.width + at, V * LANES);
-            Vec value[V];
-            for (int v = 0; v < V; v++) value[v] = load_first<WHOLE>(line + at + v * LANES, left);
-            for (int h = 0; h < N; h++)
-                for (int v = 0; v < V; v++) acc[h][v] += of.scores[h][t] * value[v];
+    values.each_page(from, to, [&](const Lines<Number>& page, int start, int stop, const Lines<Number>& next) {
+        for (int first = start; first < stop; first += LANES) {
+            const int count = stop - first < LANES ? stop - first : LANES;
+            const Weights<N, Number> weight(page.from(first - start), at, count, of, first);
+            for (int t = 0; t < count; t++) {
+                if (next.numbers) next.from(first - start + t).ask(at, V * LANES);
+                const Number* line = page.numbers + (int64_t)(first - start + t) * page.width + at;
+                Vec value[V];
+                for (int v = 0; v < V; v++) value[v] = load_first<WHOLE>(line + v * LANES, left);
+                for (int h = 0; h < N; h++)
+                    for (int v = 0; v < V; v++) acc[h][v] += weight(h, t) * value[v];
+            }
         }
     });
     for (int h = 0; h < N; h++)

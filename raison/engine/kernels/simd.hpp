@@ -133,6 +133,9 @@ inline Vec load_halves(const char* p) { return (Vec)_mm512_cvtph_ps(_mm256_loadu
 inline void store_halves(char* p, Vec x) {
     _mm256_storeu_si256((__m256i*)p, _mm512_cvtps_ph((__m512)x, _MM_FROUND_TO_NEAREST_INT));
 }
+inline Vec load_bytes(const char* p) {
+    return (Vec)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)p)));
+}
 constexpr int BYTE_OFFSET = 128;
 
 // x * inverse to the nearest integers, which fit a byte; returns their sum.
@@ -162,6 +165,9 @@ inline Vec fused(Vec a, Vec b, Vec c) { return (Vec)_mm256_fmadd_ps((__m256)a, (
 inline Vec load_halves(const char* p) { return (Vec)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)p)); }
 inline void store_halves(char* p, Vec x) {
     _mm_storeu_si128((__m128i*)p, _mm256_cvtps_ph((__m256)x, _MM_FROUND_TO_NEAREST_INT));
+}
+inline Vec load_bytes(const char* p) {
+    return (Vec)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i*)p)));
 }
 constexpr int BYTE_OFFSET = 0;
 

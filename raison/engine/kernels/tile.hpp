@@ -25,7 +25,7 @@ struct Step {
     int64_t logits_stride;
     const float* before;                 // [rows, hidden]: normed states that an MTP module goes on from
     float* states;                       // [rows, hidden]: where normed states go, or null
-    int64_t cache_bits;                  // 32, or 16: halves
+    int64_t cache_bits;                  // 32, 16: halves, or 8: bytes with scales
 };
 
 // What one thread of a team has for itself.

@@ -14,7 +14,7 @@ namespace raison {
 struct Turns {
     Batch batch;
     Step step, module;     // where the cache and its pages are; rows are filled in here
-    int64_t width, gap;    // of a state; tokens that a module may have missed of a row and still guess for it
+    int64_t width, gap;    // of a state; tokens that a module may have missed of a row, or a draft model reads at once
     const int64_t* slots;  // [rows]
     int64_t rows, most;    // turns at most
     int64_t depth;         // guesses a row and turn at most
@@ -53,7 +53,7 @@ class Taker {
             compute(model);
             if (!draw(model)) return NOT_FINITE;
             const bool going = append();
-            if (module_) feed();
+            if (module_) module_->s.joins ? feed() : follow();
             else if (turns.depth) look_up();
             const std::chrono::duration<double> passed = std::chrono::steady_clock::now() - begun;
             if (!going || taken == turns.most || passed.count() > turns.patience || !ready()) return taken;
@@ -61,7 +61,7 @@ class Taker {
     }
 
   private:
-    bool feeds() const { return module_ && t_->depth > 0; }
+    bool feeds() const { return module_ && module_->s.joins && t_->depth > 0; }
 
     // Whether a row has its next place for itself and, where that is asked for, those of the guesses to come.
     bool has_pages(int64_t slot) const {
@@ -162,7 +162,30 @@ class Taker {
             if (t_->depth && t_->states[i] == GOING && b_->unfed[slot] <= t_->gap) add(i, slot);
             else b_->unfed[slot] += taken_[i];
         }
-        if (!most_.empty()) guess();
+        if (!most_.empty()) guess(t_->width);
+    }
+
+    // A draft model reads what it has not, and guesses for rows of which it has read all (engine/drafter.py).
+    void follow() {
+        fed_.clear(), most_.clear(), temperature_.clear(), limits_.clear();
+        for (int64_t i = 0; i < t_->rows; i++) {
+            const int64_t slot = t_->slots[i], room = b_->room(slot, t_->depth, t_->step.page_size);
+            if (t_->states[i] == GOING && room > 0) read(slot, room);
+        }
+        if (!most_.empty()) guess(0);
+    }
+
+    void read(int64_t slot, int64_t room) {
+        const int64_t from = b_->followed[slot], length = b_->length[slot], stop = std::min(length, from + t_->gap);
+        for (int64_t place = from; place < stop; place++) {
+            fed_.ids.push_back(std::min<int64_t>(b_->known(slot)[place], module_->s.vocabulary - 1));
+            fed_.places.push_back(place);
+            fed_.outputs.push_back(place + 1 < stop ? -1 : (int64_t)most_.size());
+        }
+        fed_.starts.push_back(fed_.lines()), fed_.slots.push_back(slot);
+        most_.push_back(stop == length ? room : 0);
+        temperature_.push_back(b_->temperature[slot]), limits_.push_back(b_->limits[slot]);
+        b_->followed[slot] = stop + std::max<int64_t>(most_.back() - 1, 0);
     }
 
     void add(int64_t i, int64_t slot) {
@@ -179,14 +202,14 @@ class Taker {
         temperature_.push_back(b_->temperature[slot]), limits_.push_back(b_->limits[slot]);
     }
 
-    void guess() {
+    void guess(int64_t width) {
         const size_t count = most_.size();
         noise_.resize(t_->depth * count), guess_.assign(t_->depth * count, 0);
         for (size_t k = 0; k < noise_.size(); k++) noise_[k] = b_->uniform(fed_.slots[k % count], k / count);
         Step first = logits(fed_.step(t_->module), *module_, (int)count, module_logits_);
         after_.resize(before_.size());
-        first.before = before_.data(), first.states = after_.data();
-        raison::guess(*module_, {first, t_->width, most_.data(), temperature_.data(), limits_.data(), noise_.data(),
+        if (width) first.before = before_.data(), first.states = after_.data();
+        raison::guess(*module_, {first, width, most_.data(), temperature_.data(), limits_.data(), noise_.data(),
                                  guess_.data()});
         for (size_t i = 0; i < count; i++) {
             const int64_t slot = fed_.slots[i];

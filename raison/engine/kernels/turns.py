@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from raison.engine.kernels.native import POINTER, NativePredictor, NativeStep, StepArguments, address, fields
+from raison.engine.kernels.native import POINTER, NativeStep, StepArguments, address, fields
 from raison.engine.slots import Ints, Slots
 
 PATIENCE = 0.002
 """Seconds after which a call begins no other turn."""
 COLUMNS = (
-    "tokens logprobs pages prompt_length budget answer_limit max_tokens length computed drafts unfed closed_at "
+    "tokens logprobs pages prompt_length budget answer_limit max_tokens length computed drafts unfed followed closed_at "
     "temperature limits min_tokens min_thinking bias_count bias_ids bias_values key first_token forced endless"
 )
 """Of slots.py, in the order of batch.hpp."""
@@ -49,16 +49,18 @@ class NativeTurns:
     def __init__(
         self,
         step: NativeStep,
-        module: NativePredictor | None,
+        module: tuple[NativeStep, Tensor] | None,
         slots: Slots,
         references: Ints,
-        cache_ZGPW: Tensor,
+        cache_ZGPM: Tensor,
         gap: int,
     ) -> None:
+        """`module`: an MTP module or a draft model, and its own layers of cache."""
         self.counts, self.states = np.zeros(slots.capacity, np.int64), np.zeros(slots.capacity, np.int64)
-        self._call, self._kept = step.library.raison_turns, (step, module, slots, references, cache_ZGPW)
-        self._models = step.handle, None if module is None else module.handle
-        steps = (StepArguments.of(slots.blocks, latents) for latents in (cache_ZGPW, cache_ZGPW[-1:]))
+        self._call, self._kept = step.library.raison_turns, (step, module, slots, references, cache_ZGPM)
+        self._models = step.handle, None if module is None else module[0].handle
+        caches = cache_ZGPM, cache_ZGPM if module is None else module[1]
+        steps = (StepArguments.of(slots.blocks, latents) for latents in caches)
         self._order = _Turns(
             _columns(slots, references), *steps, step.width, gap, patience=PATIENCE,
             counts=address(self.counts), states=address(self.states),

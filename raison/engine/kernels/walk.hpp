@@ -24,7 +24,8 @@ class Walk {
                                                       : GroupedQuery::layout(model.s, step.page_size));
             }
             tile_.meet();
-            if (step.cache_bits == 16) through<Half>(me);
+            if (step.cache_bits == 8) through<Byte>(me);
+            else if (step.cache_bits == 16) through<Half>(me);
             else through<float>(me);
         }
     }
