@@ -54,8 +54,14 @@ def _frontier(figure: Figure, grid: Grid, analysis: Analysis) -> None:
         at = [getattr(one, currency) for one in best]
         axes.errorbar(at, values, yerr=bars, color="#888888", linewidth=1.2, capsize=2, label="frontier")
         ladder = analysis.ladders[currency]
-        axes.plot([one.split.cost for one in ladder], [one.split.accuracy for one in ladder], "k:", label="by the laws")
-        axes.set_xscale("log")
+        axes.plot(
+            [one.split.cost for one in ladder],
+            [one.split.accuracy for one in ladder],
+            ":",
+            color="#b8446c",
+            label="by the laws",
+        )
+        _logarithmic(axes)
         axes.set_xlabel(LABELS[currency])
     panels[0].set_ylabel("accuracy")
     panels[0].legend(fontsize=8)
@@ -75,7 +81,7 @@ def _training(axes: Axes, grid: Grid, analysis: Analysis, records: Sequence[Reco
         parameters = some[0].parameters
         axes.plot([r.training.units for r in some], [r.loss for r in some], MARKS[place % 5], color=_colour(place))
         _curve(axes, analysis, tokens, lambda laws, d, n=parameters: laws.loss.loss(n, d), _colour(place))
-    axes.set_xscale("log")
+    _logarithmic(axes)
     axes.set_title("training: loss over tokens")
     axes.set_xlabel("tokens")
     axes.set_ylabel("nats a token")
@@ -87,7 +93,7 @@ def _accuracy(axes: Axes, grid: Grid, analysis: Analysis, records: Sequence[Reco
         parameters = some[0].parameters
         _points(axes, [r.training.units for r in some], [r.best_single for r in some], place, grid.sizes[place].name)
         _curve(axes, analysis, tokens, lambda laws, d, n=parameters: laws.trained(n, d), _colour(place))
-    axes.set_xscale("log")
+    _logarithmic(axes)
     axes.set_title("training: accuracy over tokens")
     axes.set_xlabel("tokens")
     axes.legend(fontsize=8)
@@ -102,7 +108,7 @@ def _reinforcement(axes: Axes, grid: Grid, analysis: Analysis, records: Sequence
             _points(axes, [max(1.0, r.reinforcement.units) for r in chain], [r.best_single for r in chain], place)
             fitted = [analysis.fitted.laws.reinforced(max(start, 1e-3), n) for n in samples]
             axes.plot(samples, fitted, color=_colour(place), linewidth=0.9)
-    axes.set_xscale("log")
+    _logarithmic(axes)
     axes.set_title("reinforcement: accuracy over samples drawn (1 = none)")
     axes.set_xlabel("samples")
 
@@ -114,7 +120,7 @@ def _thinking(axes: Axes, grid: Grid, analysis: Analysis, records: Sequence[Reco
             axes.plot(grid.budgets, kept, MARKS[place % 5], color=_colour(place), markersize=3, alpha=0.5)
     budgets = np.geomspace(grid.budgets[0], grid.budgets[-1], FINE)
     _curve(axes, analysis, budgets, lambda laws, budget: laws.kept(budget), "#888888")
-    axes.set_xscale("log")
+    _logarithmic(axes)
     axes.set_title("thinking: accuracy over budget, the largest being 1")
     axes.set_xlabel("thinking tokens")
 
@@ -128,10 +134,16 @@ def _split(figure: Figure, analysis: Analysis) -> None:
             at, values = [one.total for one in ladder], [r.value for r in ranges]
             axes.plot(at, values, marker=MARKS[place], color=_colour(place), label=law)
             axes.fill_between(at, [r.low for r in ranges], [r.high for r in ranges], color=_colour(place), alpha=0.15)
-        axes.set_xscale("log")
+        _logarithmic(axes)
         axes.set_xlabel(LABELS[currency])
     panels[0].set_ylabel("share of the budget")
     panels[0].legend(fontsize=8)
+
+
+def _logarithmic(axes: Axes) -> None:
+    """Powers of ten alone are named: what lies between would write over each other."""
+    axes.set_xscale("log")
+    axes.tick_params(axis="x", which="minor", labelbottom=False)
 
 
 def _curve(
