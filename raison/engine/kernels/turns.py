@@ -19,7 +19,8 @@ PATIENCE = 0.002
 """Seconds after which a call begins no other turn."""
 COLUMNS = (
     "tokens logprobs pages prompt_length budget answer_limit max_tokens length computed drafts unfed followed "
-    "closed_at temperature limits min_tokens min_thinking bias_count bias_ids bias_values key first_token forced endless"
+    "closed_at temperature limits min_tokens min_thinking bias_count bias_ids bias_values "
+    "key first_token forced endless"
 )
 """Of slots.py, in the order of batch.hpp."""
 
