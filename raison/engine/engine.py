@@ -29,7 +29,7 @@ from raison.engine.sequence import Event, SamplingParams, Sequence, Stats, sampl
 from raison.engine.settings import Draft, EngineSettings
 from raison.engine.slots import GOING, LENGTH, STOP, Ints, Slots
 from raison.engine.speculate import GAP, Lookup, Predictor, Source
-from raison.engine.turns import MOST, Turns
+from raison.engine.turns import Turns
 from raison.engine.worth import Worth
 from raison.errors import UserError
 from raison.model.transformer import Transformer
@@ -291,7 +291,9 @@ class Engine:
 
     def _take_turns(self, rows: Ints) -> Advanced | None:
         assert self._turns is not None
-        depth, most = self._depth(len(rows)), MOST if self._worth is None else self._worth.most(len(rows))
+        depth, most = self._depth(len(rows)), self.settings.turns
+        if self._worth is not None:
+            most = min(most, self._worth.most(len(rows)))
         taken = self._turns.take(rows, depth, most)
         if taken is None:
             return None

@@ -76,9 +76,13 @@ class EngineSettings:
     """
     draft_tokens: int = 3
     """Guesses a sequence and step at most."""
+    turns: int = 64
+    """Steps of decoding that native code takes in a row at most, where nothing else is to be done; they are told of
+    together. 2 ms end the row as well.
+    """
 
     def __post_init__(self) -> None:
-        for name in ("page_size", "max_batch", "prefill_chunk", "draft_tokens"):
+        for name in ("page_size", "max_batch", "prefill_chunk", "draft_tokens", "turns"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.cache_tokens < self.page_size:

@@ -16,8 +16,6 @@ from raison.engine.scheduler import Scheduler
 from raison.engine.slots import GOING, Ints, Slots
 from raison.errors import NumericalError
 
-MOST = 64
-"""Turns of one call."""
 AHEAD = 64
 """Places for which pages are taken at once, while most of them are free."""
 
@@ -56,8 +54,8 @@ class Turns:
             self._serves = rows is not None and len(rows) > 0 and bool(self._slots.guessable(rows).all())
         return rows if self._serves else None
 
-    def take(self, rows: Ints, depth: int, most: int = MOST) -> Taken | None:
-        """Turns with up to `depth` guesses a row; None where a row is not ready even after pages were looked for."""
+    def take(self, rows: Ints, depth: int, most: int) -> Taken | None:
+        """So many turns at most, with up to `depth` guesses a row; None where a row lacks a page that cannot be had."""
         native = self._native
         turns = native.take(rows, most, depth, strict=True)
         if not turns:

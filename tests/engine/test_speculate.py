@@ -152,12 +152,13 @@ def test_settings_that_cannot_be() -> None:
 
 
 @pytest.mark.parametrize("kernels", ["auto", "torch"])
-def test_the_modules_cache_is_kept_in_step(kernels: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_modules_cache_is_kept_in_step(kernels: str) -> None:
     """Guesses while decoding token by token are those of one long pass over the same text."""
-    monkeypatch.setattr("raison.engine.engine.MOST", 1)
     model, tokenizer = shipped()
     torch.manual_seed(0)
-    settings = EngineSettings(cache_tokens=1024, max_batch=2, speculation="mtp", draft_tokens=1, kernels=kernels)  # type: ignore[arg-type]
+    settings = EngineSettings(
+        cache_tokens=1024, max_batch=2, speculation="mtp", draft_tokens=1, kernels=kernels, turns=1,  # type: ignore[arg-type]
+    )  # fmt: skip
     engine = Engine(model, tokenizer, settings)
     ids = prompt_ids(tokenizer, QUESTIONS[0], [])
     engine.submit(ids, SamplingParams(temperature=0, max_tokens=80))

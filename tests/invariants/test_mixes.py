@@ -35,11 +35,12 @@ def two_threads() -> None:
 
 
 def engine_of(
-    width: Width, tokens: int, batch: int, chunk: int, swap: int = 0, guesses: Guesses = "none", page: int = 4
-) -> Engine:
+    width: Width, tokens: int, batch: int, chunk: int, swap: int = 0, guesses: Guesses = "none", page: int = 4,
+    turns: int = 64,
+) -> Engine:  # fmt: skip
     settings = EngineSettings(
         page_size=page, cache_tokens=tokens, swap_tokens=swap, max_batch=batch, prefill_chunk=chunk, dtype=width[0],
-        cache_dtype=width[1], speculation=guesses,
+        cache_dtype=width[1], speculation=guesses, turns=turns,
     )  # fmt: skip
     draft = Draft(small_model(), TOKENIZER) if guesses == "draft" else None
     return Engine(small_model(), TOKENIZER, settings, draft)
@@ -104,7 +105,7 @@ def test_random_mixes_are_the_requests_one_by_one(width: Width) -> None:
             sizes = numbers.choice((96, 160, 400)), numbers.randint(2, 7), numbers.choice((5, 13, 64))
             sizes = *sizes, numbers.choice((0, 24, 400))
             guesses: Guesses = numbers.choice(("none", "auto", "mtp", "lookup", "draft"))
-            engine = engine_of(width, *sizes, guesses, numbers.choice((4, 16)))
+            engine = engine_of(width, *sizes, guesses, numbers.choice((4, 16)), numbers.choice((1, 1, 4, 64)))
         requests = [draw(numbers) for _ in range(numbers.randint(1, 5))]
         ends = lives(engine, requests, numbers)
         assert len(ends) == sum(n for _, _, n in requests)

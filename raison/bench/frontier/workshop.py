@@ -27,7 +27,7 @@ from raison.engine.settings import EngineSettings
 from raison.metrics import read_metrics
 from raison.model import cost
 from raison.model.spec import ModelSpec
-from raison.reasoner import cache_that_fits
+from raison.reasoner import fitted
 from raison.train.predict import Rates
 from raison.train.recipe import RunResult, Watch, run_recipe
 from raison.train.stages import CACHE_TOKENS, MAX_BATCH
@@ -75,8 +75,8 @@ class Workshop:
         grid = self.grid
         loaded = model_folder.load(result.model, packed=False)
         spec = loaded.model.spec
-        cache = min(CACHE_TOKENS, cache_that_fits(spec))
-        engine = Engine(loaded.model, loaded.tokenizer, EngineSettings(cache_tokens=cache, max_batch=MAX_BATCH))
+        settings = fitted(EngineSettings(cache_tokens=CACHE_TOKENS, max_batch=MAX_BATCH), loaded.model)
+        engine = Engine(loaded.model, loaded.tokenizer, settings)
         manner = Manner(grid.votes[-1], grid.budgets[-1], temperature=grid.temperature, seed=grid.seed)
         shared = over_budgets(engine, self.problems, manner, grid.budgets)
         spent = _spent(recipe, result)
