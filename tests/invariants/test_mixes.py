@@ -102,10 +102,12 @@ def test_random_mixes_are_the_requests_one_by_one(width: Width) -> None:
     for mix in range(MIXES):
         if mix % 25 == 0:
             preempted, restored = preempted + engine.stats.preemptions, restored + engine.stats.tokens_restored
-            sizes = numbers.choice((96, 160, 400)), numbers.randint(2, 7), numbers.choice((5, 13, 64))
-            sizes = *sizes, numbers.choice((0, 24, 400))
+            turn = mix // 25  # every cache with every room in turn, the first with too little of both
+            tokens, room = (96, 160, 400)[turn % 3], (24, 400, 0)[(turn + turn // 3) % 3]
+            sizes = tokens, numbers.randint(2, 7), numbers.choice((5, 13, 64)), room
             guesses: Guesses = numbers.choice(("none", "auto", "mtp", "lookup", "draft"))
-            engine = engine_of(width, *sizes, guesses, numbers.choice((4, 16)), numbers.choice((1, 1, 4, 64)))
+            turns = numbers.choice((4, 64)) if turn % 2 else 1  # requests overlap more token by token
+            engine = engine_of(width, *sizes, guesses, numbers.choice((4, 16)), turns)
         requests = [draw(numbers) for _ in range(numbers.randint(1, 5))]
         ends = lives(engine, requests, numbers)
         assert len(ends) == sum(n for _, _, n in requests)
@@ -115,8 +117,8 @@ def test_random_mixes_are_the_requests_one_by_one(width: Width) -> None:
             cancelled, compared = cancelled + stopped, compared + len(end.token_ids)
             assert end.token_ids == (tokens[: len(end.token_ids)] if stopped else tokens), requests[index]
             assert end.logprobs == logprobs[: len(end.logprobs)]
-        pool, room = engine._scheduler.pool, engine._scheduler.room
+        pool, swap = engine._scheduler.pool, engine._scheduler.room
         assert pool.available == pool.total and not pool.references.any() and not engine._scheduler.followers
-        assert room.available == room.total
+        assert swap.available == swap.total
     assert restored + engine.stats.tokens_restored > MIXES / 10
     assert preempted + engine.stats.preemptions > MIXES / 50 and cancelled > MIXES / 50 and compared > 20 * MIXES
