@@ -3,7 +3,7 @@
 Everyone writes the same number of tokens after the same prompts, ends of text ignored, sampled at the same temperature;
 runs alternate, so that a noisy machine disturbs all alike, and the median counts. Of a rival's settings the best counts
 at each number of streams. Beside speed stand perplexity on a passage, memory (resident.py), and shares of this
-machine's measured bandwidth and of its peak of products of bytes, taken as four times that of fp32. Not covered:
+machine's measured bandwidth and of its peak of products of bytes (hardware.Machine.int8_gops). Not covered:
 servers; who runs (rivals.py) and what (loads.py).
 """
 
@@ -29,8 +29,6 @@ from raison.text.tokenizer import Tokenizer
 from raison.weights import source
 from raison.weights.opened import Opened
 
-INT8 = 4
-"""Products of bytes that an instruction does for one of fp32, in VNNI."""
 PASSAGE_TOKENS = 704
 """Of the passage at most."""
 
@@ -112,7 +110,7 @@ def _shares(opened: Opened, rates: Figures) -> dict[str, Any]:
         "share_of_bandwidth": {
             n: rate * touched_bytes(opened) / (machine.read_gb_per_second * 1e9) for n, rate in best.items() if n == "1"
         },
-        "share_of_int8_peak": {n: rate * flops / (INT8 * machine.fp32_gflops * 1e9) for n, rate in best.items()},
+        "share_of_int8_peak": {n: rate * flops / (machine.int8_gops * 1e9) for n, rate in best.items()},
     }  # fmt: skip
 
 

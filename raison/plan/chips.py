@@ -136,11 +136,11 @@ def this_machine() -> Chip:
 
 def chip_of(machine: Machine) -> Chip:
     """A probed machine as a chip: rates are measured ones, not peaks."""
-    rates = {"bf16": max(machine.fp32_gflops, machine.bf16_gflops) / 1e3, "int8": machine.fp32_gflops * 4 / 1e3}
+    rates = {"bf16": max(machine.fp32_gflops, machine.bf16_gflops) / 1e3, "int8": machine.int8_gops / 1e3}
     return Chip(
         name=f"this machine ({machine.cpu}, {machine.threads} threads)", kind="this", aliases=THIS, tflops=rates,
         mem_gb=machine.memory_gb or None, mem_gbps=machine.read_gb_per_second, vendor="this machine",
-        source="measured here: products of matrices, and a matrix-vector product that no cache holds",
+        source="measured here: products of matrices, and a sum of numbers that no cache holds",
     )  # fmt: skip
 
 
