@@ -7,7 +7,6 @@ exist, what a model at a path is, or whether a tokenizer fits (tasks/catalog.py,
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +17,7 @@ import tomli_w
 from raison.config.sections import BillSection, EvaluationSection, LoraSection, TaskSection, TrainSection
 from raison.config.stages import SCRATCH, DistillStage, GrpoStage, PretrainStage, RejectStage, Stage
 from raison.config.table import parse, to_table
+from raison.config.toml_file import read_toml
 from raison.errors import UserError, nearest
 from raison.model.spec import PRESETS, ModelSpec, preset
 
@@ -146,12 +146,7 @@ def parse_recipe(table: Mapping[str, Any]) -> Recipe:
 
 def load_recipe(path: Path) -> Recipe:
     """A recipe from a TOML file. Raises UserError that names the file and the key path."""
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: this is not TOML: {error}") from None
+    table = read_toml(path)
     try:
         return parse_recipe(table)
     except UserError as error:
@@ -165,8 +160,11 @@ def dump(recipe: Recipe) -> str:
 
 def _expand_model(value: Any) -> Any:
     """`"tiny"` and `{preset = "tiny", ...}` as a table of every field."""
-    if isinstance(value, str):
-        return preset(value).to_dict()
+    return preset(value).to_dict() if isinstance(value, str) else with_preset(value)
+
+
+def with_preset(value: Any) -> Any:
+    """`{preset = "tiny", hidden_size = 64}` as a table of every field; anything else as it is."""
     if not isinstance(value, Mapping) or "preset" not in value:
         return value
     rest = {key: item for key, item in value.items() if key != "preset"}

@@ -17,8 +17,6 @@ from pathlib import Path
 from typing import Any
 
 FILE = Path(__file__).parent / "figures" / "training_runs.json"
-SAMPLED_AT = 8
-"""Chips for each sequence of a batch that fine-tuning benchmarks take, and the least batch."""
 
 
 @dataclass(frozen=True, slots=True)

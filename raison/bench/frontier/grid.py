@@ -17,9 +17,11 @@ from typing import Any, Literal
 import tomli_w
 
 from raison.config import BillSection, GrpoStage, PretrainStage, SftStage, TaskSection, TrainSection, parse, to_table
+from raison.config.recipe import with_preset
 from raison.config.sections import at_least
+from raison.config.toml_file import read_toml
 from raison.errors import UserError
-from raison.model.spec import ModelSpec, preset
+from raison.model.spec import ModelSpec
 from raison.tasks.catalog import BUILT_IN
 
 Selector = Literal["majority", "checker"]
@@ -95,13 +97,7 @@ def dump(grid: Grid) -> str:
 
 def load_grid(path: Path) -> Grid:
     """Raises UserError that names the file and the key path."""
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: this is not TOML: {error}") from None
-    return parse_grid(table, f"{path}: ")
+    return parse_grid(read_toml(path), f"{path}: ")
 
 
 def shipped_grid(task: str, mini: bool = False) -> Grid:
@@ -115,13 +111,6 @@ def shipped_grid(task: str, mini: bool = False) -> Grid:
 def parse_grid(table: Mapping[str, Any], where: str = "") -> Grid:
     """A grid from nested mappings. Raises UserError that begins with `where` and names the key path."""
     try:
-        return parse(Grid, table, shorthands={ModelSpec: _expanded})
+        return parse(Grid, table, shorthands={ModelSpec: with_preset})
     except UserError as error:
         raise UserError(f"{where}{error}") from None
-
-
-def _expanded(value: Any) -> Any:
-    """`{preset = "tiny", hidden_size = 64}` as a table of every field."""
-    if not isinstance(value, Mapping) or "preset" not in value:
-        return value
-    return {**preset(str(value["preset"])).to_dict(), **{key: item for key, item in value.items() if key != "preset"}}
