@@ -163,9 +163,9 @@ def test_a_drive_that_is_cancelled_leaves_nothing_running() -> None:
     async def stopped() -> None:
         sampler = EngineSampler(engine, prompt(9, 0), params(1))
         task = asyncio.create_task(drive(make("self-consistency"), sampler))
-        for _ in range(12):
+        while not engine.stats.running:  # the very first moment at which there is something to leave behind
+            assert not task.done()
             await asyncio.sleep(0)
-        assert engine.stats.running
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
