@@ -28,7 +28,7 @@ SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-
 
 sanitize: $(VENV)/.test-ready
 	@set -e; copy=$$(mktemp -d); trap 'rm -rf $$copy' EXIT; \
-	cp -r raison tests setup.py pyproject.toml README.md LICENSE $$copy; rm -f $$copy/raison/engine/kernels/*.so; \
+	cp -r raison tests setup.py pyproject.toml README.md LICENSE $$copy; rm -f $$copy/raison/engine/kernels/*.so; sed -i s/-O3/-O1/ $$copy/setup.py; \
 	python=$(abspath $(BIN))/python; cd $$copy; \
 	CXX="g++ $(SANITIZERS)" CC="gcc $(SANITIZERS)" $$python setup.py build_ext --inplace > build.log 2>&1 || { tail build.log; exit 1; }; \
 	for one in raison/engine/kernels/*.so; do nm -D $$one | grep -q __asan || { echo "$$one is not instrumented"; exit 1; }; done; \

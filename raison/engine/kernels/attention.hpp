@@ -82,7 +82,7 @@ class Attention {
         int longest = 0;
         for (int i = 0; i < group.rows; i++) longest = std::max(longest, tile_.length(group.first + i));
         me.scores.fit(group.rows * heads, longest + LANES);
-        const int together = std::max(1, QUERIES / heads);
+        const int together = std::max(1, (r.columns ? QUERIES : HEADS) / heads);
         each_part(group, together, [&](int i, int rows, int from, int to) {
             score(part(cache, group.first + i, r.key), r.columns, from, to, queries(me, group, i, rows, heads, at));
         });
@@ -91,7 +91,7 @@ class Attention {
         each_part(group, together, [&](int i, int rows, int from, int to) {
             const auto values = part(cache, group.first + i, r.value);
             const Queries of = queries(me, group, i, rows, heads, at);
-            by_count(of.count, [&]<int N>() { gather<N>(values, r.value_width, from, to, of); });
+            by_count<QUERIES>(of.count, [&]<int N>() { gather<N>(values, r.value_width, from, to, of); });
         });
     }
 
@@ -124,23 +124,17 @@ class Attention {
 
     template <class Number>
     static void score(const Part<Number>& keys, bool columns, int from, int to, const Queries& of) {
-        by_count(of.count, [&]<int N>() {
-            if (!columns) score_lines<N>(keys, from, to, of);
-            else if (keys.layout.page_size % LANES == 0) score_columns<N>(keys, from, to, of);
-            else score_pieces<N>(keys, from, to, of);
-        });
+        if (!columns) by_count<HEADS>(of.count, [&]<int N>() { score_lines<N>(keys, from, to, of); });
+        else if (keys.layout.page_size % LANES) score_pieces(keys, from, to, of);
+        else by_count<QUERIES>(of.count, [&]<int N>() { score_columns<N>(keys, from, to, of); });
     }
 
-    template <class Work>
+    // work<count>(), of a count of up to MOST.
+    template <int MOST, class Work>
     static void by_count(int count, const Work& work) {
-        switch (count) {
-            case 1: return work.template operator()<1>();
-            case 2: return work.template operator()<2>();
-            case 3: return work.template operator()<3>();
-            case 4: return work.template operator()<4>();
-            case 5: return work.template operator()<5>();
-            default: work.template operator()<QUERIES>();
-        }
+        if constexpr (MOST > 1)
+            if (count < MOST) return by_count<MOST - 1>(count, work);
+        work.template operator()<MOST>();
     }
 
     // work(row of the group, rows, from, to): what all see, a chunk at a time for `most` rows after the other; then each

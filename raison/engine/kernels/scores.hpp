@@ -119,8 +119,8 @@ void score_columns(const Part<Number>& keys, int from, int to, const Queries& of
     }
 }
 
-// The same where a vector of tokens does not stand in one page.
-template <int N, class Number>
+// The same where a vector of tokens does not stand in one page, slowly.
+template <class Number>
 void score_pieces(const Part<Number>& keys, int from, int to, const Queries& of) {
     const int width = keys.layout.width, apart = scale_bytes<Number>(width);
     std::vector<Number> numbers(width * LANES);
@@ -132,7 +132,8 @@ void score_pieces(const Part<Number>& keys, int from, int to, const Queries& of)
             for (int d = 0; d < width; d++) numbers[d * LANES + j] = column.numbers[(int64_t)d * keys.layout.page_size];
             std::copy_n(column.scales, apart, scales.data() + j * apart);
         }
-        score_vectors<N, 1, Number>(&key, nullptr, LANES, of, t, 1);
+        for (int h = 0; h < of.count; h++)
+            score_vectors<1, 1, Number>(&key, nullptr, LANES, Queries{{of.q[h]}, {of.scores[h]}, {}, 1}, t, 1);
     }
 }
 
