@@ -17,13 +17,13 @@ import resource
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 from raison.errors import UserError
 from raison.files import write_atomic
+from raison.provenance import torch_version
 
 # Our names for the flags in which Linux spells the instruction sets that matter to matrix products.
 INSTRUCTION_SETS = {
@@ -193,7 +193,7 @@ def _describe(threads: int, rates: Rates) -> Machine:
         instruction_sets=tuple(name for flag, name in INSTRUCTION_SETS.items() if flag in flags),
         memory_gb=round(_memory_bytes() / 1e9, 1),
         threads=threads,
-        torch=_torch_version(),
+        torch=torch_version(),
         fp32_gflops=round(rates.fp32_gflops, 1),
         bf16_gflops=round(rates.bf16_gflops, 1),
         read_gb_per_second=round(rates.read_gb_per_second, 1),
@@ -270,17 +270,10 @@ def _cgroup_room() -> int | None:
         return None
 
 
-def _torch_version() -> str:
-    try:
-        return version("torch")
-    except PackageNotFoundError:
-        return "none"
-
-
 def _record(threads: int) -> Path:
     """Where the record is kept; its name tells what the rates depend on: cores and flags tell apart virtual machines
     that share a CPU name."""
-    parts = (METHOD, _cpu_name(), _cpuinfo("flags", "Features"), available_cores(), threads, _torch_version())
+    parts = (METHOD, _cpu_name(), _cpuinfo("flags", "Features"), available_cores(), threads, torch_version())
     return cache_folder() / f"machine-{hashlib.sha256(repr(parts).encode()).hexdigest()[:12]}.json"
 
 

@@ -1,14 +1,13 @@
 """What a result carries so that it can be made again: date, source commit, versions.
 
-Not covered: hashes of weights (weights/fingerprint.py), the machine's rates (hardware.py).
+Standard modules that take long to import are imported where they are used: every command imports this one. Not covered:
+hashes of weights (weights/fingerprint.py), the machine's rates (hardware.py).
 """
 
 from __future__ import annotations
 
 import platform
-import subprocess
 import time
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from raison import __version__
@@ -20,11 +19,13 @@ def now() -> str:
 
 
 def versions() -> dict[str, str]:
-    return {"python": platform.python_version(), "torch": _installed("torch"), "raison": __version__}
+    return {"python": platform.python_version(), "torch": torch_version(), "raison": __version__}
 
 
 def commit() -> str:
     """The source's git commit, marked where files differ from it; empty where it is no checkout."""
+    import subprocess
+
     try:
         where = Path(__file__).parent
         command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
@@ -33,8 +34,15 @@ def commit() -> str:
         return ""
 
 
-def _installed(name: str) -> str:
+def installed(package: str) -> str | None:
+    """The version of a distribution; None where it is not installed."""
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
-        return version(name)
+        return version(package)
     except PackageNotFoundError:
-        return "none"
+        return None
+
+
+def torch_version() -> str:
+    return installed("torch") or "none"

@@ -8,7 +8,6 @@ from __future__ import annotations
 import platform
 from argparse import Namespace
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from rich.table import Table
@@ -19,6 +18,7 @@ from raison.cli.output import console_for, emit_json
 from raison.cli.session import prepare
 from raison.engine.kernels.native import library
 from raison.hardware import Machine, probe
+from raison.provenance import installed
 from raison.reasoner import SHIPPED
 from raison.weights.folder import WEIGHTS
 
@@ -49,19 +49,12 @@ def findings(machine: Machine) -> dict[str, Any]:
         "raison": __version__,
         "python": platform.python_version(),
         "system": platform.platform(),
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": {name: installed(name) for name in PACKAGES},
         "machine": asdict(machine),
         "kernels": library().why if library().name else f"PyTorch: {library().why}",
         "shipped_model": str(SHIPPED) if model.is_file() else None,
-        "extras": {extra: _version(package) for extra, package in EXTRAS.items()},
+        "extras": {extra: installed(package) for extra, package in EXTRAS.items()},
     }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def _rows(machine: Machine, found: dict[str, Any]) -> list[tuple[str, str]]:
