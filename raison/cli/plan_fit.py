@@ -8,20 +8,26 @@ from __future__ import annotations
 import json
 from argparse import Namespace
 from pathlib import Path
+from typing import Any
 
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from raison.cli.given import words
 from raison.cli.output import console_for, emit_json
+from raison.cli.plan_validate import show_report
 from raison.errors import UserError
 from raison.files import write_atomic
 from raison.plan.calibration import Calibration
-from raison.plan.fit import fit, points_of
+from raison.plan.cross import cross
+from raison.plan.fit import LeftOut, Tree, grow, leave_each_out, with_elsewhere
+from raison.plan.points import points_of
 from raison.plan.rows import Row, read_rows
 from raison.plan.silicon import is_silicon, read_silicon
 from raison.plan.training_rows import refit
-from raison.plan.utilization import as_json
+from raison.plan.utilization import as_json as law_json
+from raison.plan.validate import as_json, by_source
 
 
 def command(arguments: Namespace) -> int:
@@ -29,19 +35,34 @@ def command(arguments: Namespace) -> int:
     left_out = words(arguments.leave_out)
     rows = [row for path in arguments.files for row in _rows(path) if not _matches(row, left_out)]
     if arguments.training:
-        write_atomic(arguments.training, (json.dumps(as_json(refit(rows)), indent=1) + "\n").encode())
-    points = points_of(rows)
-    if not points:
-        raise UserError("no row of these files can be fitted to: see docs/plan.md for what a row needs")
-    console.print(Text(f"· {len(points)} points of {len(rows)} rows"))
-    tree = fit(points, lambda text: console.print(Text(f"· {text}", style="dim"), soft_wrap=True))
-    result = {"calibrations": [entry.to_dict() for entry in tree.values()]}
+        write_atomic(arguments.training, (json.dumps(law_json(refit(rows)), indent=1) + "\n").encode())
+    whole, left = _fitted(rows, console)
+    tree = with_elsewhere(whole, left)
+    result: dict[str, Any] = {"calibrations": [entry.to_dict() for entry in tree.values()]}
     if arguments.out:
         write_atomic(arguments.out, (json.dumps(result, indent=1) + "\n").encode())
     console.print(_table(list(tree.values())))
+    if arguments.cross:
+        report = cross(rows, whole, left)
+        result["cross"] = {**as_json(report), "sources": by_source(report)}
+        show_report(console, report, of_sources=True)
     if arguments.json:
         emit_json(result)
     return 0
+
+
+def _fitted(rows: list[Row], console: Console) -> tuple[Tree, list[LeftOut]]:
+    """The constants, and those without each source."""
+
+    def note(text: str) -> None:
+        console.print(Text(f"· {text}", style="dim"), soft_wrap=True)
+
+    points = points_of(rows)
+    if not points:
+        raise UserError("no row of these files can be fitted to: see docs/plan.md for what a row needs")
+    note(f"{len(points)} points of {len(rows)} rows")
+    whole = grow(points, {}, "", note)
+    return whole, leave_each_out(points, whole, note)
 
 
 def _rows(path: Path) -> list[Row]:

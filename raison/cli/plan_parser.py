@@ -114,6 +114,10 @@ def _fit(kinds: Commands) -> ArgumentParser:
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE.csv", help="published points, or silicon samples")
     parser.add_argument("--out", type=Path, metavar="FILE.json", help="where the calibrations go")
     parser.add_argument("--training", type=Path, metavar="FILE.json", help="where training's utilisation goes")
+    parser.add_argument(
+        "--cross", action="store_true",
+        help="hold every source against constants that were fitted without it, by figure and by source",
+    )  # fmt: skip
     parser.add_argument("--leave-out", default="", metavar="LIST", help="sources (prefixes of id) to leave out")
     return parser
 

@@ -15,13 +15,11 @@ from rich.table import Table
 from raison.cli.output import console_for, emit_json, visible
 from raison.plan import serving_rows, training_rows
 from raison.plan.rows import PUBLISHED, Predictor, read_rows
-from raison.plan.validate import Outcome, Report, Summary, as_json, groups_of, hold_out, row_json, validate
+from raison.plan.validate import Outcome, Report, Summary, as_json, by_group, hold_out, row_json, validate
 
 PREDICTORS: tuple[Predictor, ...] = (training_rows.predict, serving_rows.predict)
-
-
-REASON = 160
-"""Characters of a reason in a line; --json has it whole."""
+REASON, SOURCE = 160, 48
+"""Characters of a reason and of a source in a line; --json has them whole."""
 
 
 def command(arguments: Namespace) -> int:
@@ -31,11 +29,12 @@ def command(arguments: Namespace) -> int:
         told = [row_json(outcome) for outcome in report.outcomes]
         emit_json({**as_json(report), **({"outcomes": told} if arguments.rows else {})})
     else:
-        _show(console_for(arguments), report, arguments.rows)
+        show_report(console_for(arguments), report, rows=arguments.rows)
     return 0
 
 
-def _show(console: Console, report: Report, rows: bool) -> None:
+def show_report(console: Console, report: Report, *, rows: bool = False, of_sources: bool = False) -> None:
+    """Coverage, errors and intervals of the whole and by group and metric; if asked also by source, and row by row."""
     whole = report.whole
     console.print(f"coverage      {_share(whole.coverage)}   {whole.covered} of {whole.n} rows in scope, "
                   f"{len(report.outcomes) - whole.n} out of it")  # fmt: skip
@@ -44,6 +43,8 @@ def _show(console: Console, report: Report, rows: bool) -> None:
     )
     console.print(f"80 % intervals hold {_share(whole.interval_coverage)}")
     console.print(_groups(report))
+    if of_sources:
+        console.print(_sources(report))
     if rows:
         for outcome in report.outcomes:
             console.print(_row(outcome), soft_wrap=True)
@@ -53,13 +54,20 @@ def _show(console: Console, report: Report, rows: bool) -> None:
 
 def _groups(report: Report) -> Table:
     table = _table("group", "metric", "rows", "covered", "median error", "90 % below", "in interval")
-    key = groups_of(report)
-    for name, summary in report.by(key).items():
-        metrics = Report(tuple(outcome for outcome in report.in_scope if key(outcome) == name)).by(_metric)
-        table.add_row(f"[bold]{name}[/bold]", "", *_cells(summary))
+    for name, group in by_group(report).items():
+        metrics = group.by(_metric)
+        table.add_row(f"[bold]{name}[/bold]", "", *_cells(group.whole))
         if len(metrics) > 1 or name not in metrics:
             for metric, part in metrics.items():
                 table.add_row("", metric, *_cells(part), style="dim")
+    return table
+
+
+def _sources(report: Report) -> Table:
+    table = _table("group", "source", "rows", "covered", "median error", "90 % below", "in interval")
+    for name, part in by_group(report).items():
+        for source, summary in part.by(lambda outcome: outcome.row.origin).items():
+            table.add_row(name, escape(visible(shorten(source, SOURCE))), *_cells(summary))
     return table
 
 

@@ -123,8 +123,9 @@ def _refused(question: Question, posed: Posed, verdict: str, why: str) -> Answer
 def _speeds(question: Question, calibration: Calibration, chosen: Choice, instances: int) -> Speeds:
     """Intervals of a source that the constants were not fitted to, as a plan is one."""
     found, osl = chosen.figures, chosen.case.load.osl
-    factor = {metric: calibration.spread(metric, "") for metric in ("tpot", "ttft", "rate")}
-    rate = Interval.within(found.output, factor["rate"])
+    rates = "frontier" if question.limits.tpot < inf and not question.streams else "rate"
+    factor = {metric: calibration.spread(metric, "") for metric in ("tpot", "ttft", rates)}
+    rate = Interval.within(found.output, factor[rates])
     chip, rack = rate / found.chips, rack_of(question)
     if question.rate:
         rate = Interval.exact(found.output)  # what arrives is what is answered, by more chips or fewer

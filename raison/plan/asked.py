@@ -17,11 +17,11 @@ METRICS: tuple[tuple[str, str], ...] = (
     (r"^(?:e2e|end_to_end)", "request"),
     (r"^cost_per_m?tok(?:en)?s?_(?:out|output)|^cost_per_mtok_out", "cost_output"),
     (r"^cost_per_m", "cost_total"),
-    (r"per_user|user_tok|tok_s_user", "user"),
+    (r"per_user|user_tok|tok_s_user|s_user$", "user"),
     (r"^(?:prefill|input|prompt|pp)_?(?:tok\w*_s|throughput|tps)", "prompt"),
     (r"^total_(?:tok\w*_s|throughput|tps)", "total"),
-    (r"^(?:output_|decode_|tg_|gen\w*_)?(?:tok\w*_s(?:ec)?\b|tok\w*_s_|tokens?_per_s|throughput|tps)", "output"),
-    (r"^(?:req|queries|samples)\w*_(?:per_)?s", "requests"),
+    (r"^(?:output_|decode_|tg_|gen\w*_)?(?:tok\w*_s(?:ec)?(?:_|\b)|tokens?_per_s|t_s$|throughput|tps)", "output"),
+    (r"^(?:req|queries|samples)\w*_(?:(?:per_)?s|throughput)", "requests"),
 )  # fmt: skip
 UNPREDICTED = r"per_mw|per_kw|per_w\b|per_joule"
 
@@ -33,16 +33,19 @@ class Asked:
     metric: str
     per: str
     """all, chip or node."""
+    promised: bool = False
+    """Whether as many streams are served as a promised speed allows."""
 
     @property
     def spread(self) -> str:
-        """Whose error it shares."""
-        return {"request": "tpot"}.get(self.metric, self.metric if self.metric in ("tpot", "ttft") else "rate")
+        """Whose error it shares: tpot, ttft, rate, or frontier, as throughput at a promised speed is steep in it."""
+        rate = "frontier" if self.promised else "rate"
+        return {"request": "tpot"}.get(self.metric, self.metric if self.metric in ("tpot", "ttft") else rate)
 
 
 def asked_of(row: Row) -> Asked | None:
     """Which figure a row measures; None where it is not one of serving."""
-    metric, unit = row.metric.lower(), row.unit.lower()
+    metric, unit = row.metric_name, row.unit.lower()
     if re.match(r"(?:tr|mlt|rl|sft|sl|tt|pe|k)-", row.id) or row.workload.says(r"pre-?train", r"fine-?tun", r"\bsft\b"):
         return None
     found = next((name for pattern, name in METRICS if re.search(pattern, metric)), None)
@@ -53,4 +56,6 @@ def asked_of(row: Row) -> Asked | None:
     if found == "output" and re.search(r"/user|per user|tok/s/query", unit):
         found = "user"
     per = "chip" if re.search(r"/(?:gpu|chip|xpu)|per[ _](?:gpu|chip)", f"{unit} {metric}") else "node"
-    return Asked(found, per if per == "chip" or re.search(r"per (?:\S+ )?node|/node", unit) else "all")
+    per = per if per == "chip" or re.search(r"per (?:\S+ )?node|/node", unit) else "all"
+    words = row.workload
+    return Asked(found, per, found != "user" and bool(words.user_speed or words.token_limit) and not words.concurrency)

@@ -4,7 +4,7 @@ In a closed loop of c streams each finished answer makes room for a prompt, so t
 (B-1)/OSL prompts of others (chunks of prompts ride along with decoding: Agrawal et al., Sarathi-Serve,
 arXiv:2403.02310):
 
-    TPOT = step(B) + (B - 1) / OSL x prefill(ISL)
+    TPOT = step(B) + (B - 1) / OSL x prefill(ISL)      whose weights the step has read already
     TTFT = fixed + prefill x (stages + queue x (B - 1)) + step / 2   and the wait for room where c > what memory holds
 
 In an open loop prompts arrive at a rate; above RHO of what the instance can do, waiting times depend on the last
@@ -16,7 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import ceil
 
-from raison.plan.roofline import Setup, Time, prefill_time, step_time
+from raison.plan.roofline import Setup, Time, prefill_time, riding_time, step_time
 
 RHO = 0.9
 """Load above which a queue's length follows from errors of the prediction rather than from it."""
@@ -59,7 +59,7 @@ def closed_loop(setup: Setup, load: Load, room: float) -> Speed:
     batch = max(1.0, min(load.streams, room))
     prompt = prefill_time(setup, load.isl, load.known)
     alone = step_time(setup, batch, load.isl + load.osl / 2, ceil(load.tokens_a_step) - 1)
-    step = alone.plus(prompt.times((batch - 1) / load.osl * load.tokens_a_step))
+    step = alone.plus(riding_time(setup, load.isl, load.known, (batch - 1) / load.osl * load.tokens_a_step, batch))
     c = setup.constants
     tpot = step.total / load.tokens_a_step
     ttft = c.first_ms * 1e-3 + prompt.total * (setup.layout.pp + c.queue * (batch - 1)) + alone.total / 2

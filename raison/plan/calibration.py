@@ -23,7 +23,7 @@ from raison.plan.serving import Case
 
 FILE = Path(__file__).parent / "figures" / "calibrations.json"
 OWN = "calibrations.json"
-UNMEASURED = 2.0
+UNMEASURED = 3.0
 """Factor where no point speaks of a figure."""
 
 
@@ -38,13 +38,15 @@ class Calibration:
     dates: tuple[str, str]
     """First and last month of the points."""
     errors: Mapping[str, float] = field(default_factory=dict)
-    """Median relative error by metric: tpot, ttft, rate."""
+    """Median relative error by metric: tpot, ttft, rate (throughput), frontier (throughput at a promised speed)."""
     within: Mapping[str, float] = field(default_factory=dict)
     """Factor that holds 80 % of its own points, by metric."""
     elsewhere: Mapping[str, float] = field(default_factory=dict)
     """Factor that holds 80 % of its class's points whose source was left out of the fit, by metric."""
     missed: Mapping[str, float] = field(default_factory=dict)
     """Median relative error of those points, by metric."""
+    kind: str = ""
+    """The class of chips."""
 
     @property
     def name(self) -> str:
@@ -70,9 +72,14 @@ def keys_of(case: Case) -> tuple[tuple[str, ...], ...]:
 
 
 def choose(case: Case) -> Calibration:
-    """The deepest calibration for a case; "gpu" where its class has none."""
-    table = calibrations()
-    return next(table[key] for key in (*keys_of(case), (case.chip.kind,), ("gpu",)) if key in table)
+    """The deepest calibration for a case, of the user's file and ours."""
+    return deepest(calibrations(), case)
+
+
+def deepest(table: Mapping[tuple[str, ...], Calibration], case: Case) -> Calibration:
+    """The deepest entry of `table` for a case; "gpu", then any, where its class has none."""
+    keys = (*keys_of(case), (case.chip.kind,), ("gpu",), *table)
+    return next(table[key] for key in keys if key in table)
 
 
 @cache

@@ -88,5 +88,16 @@ def factor_of(logs: Sequence[float], *, least: float = 1.0) -> float:
     return max(least, exp(Z80 * sigma * sqrt(1 + 1 / len(logs))))
 
 
+def quantile(weighed: Sequence[tuple[float, float]], share: float) -> float:
+    """The least value that `share` of the weight does not lie above; pairs of (value, weight), at least one."""
+    order = sorted(weighed)
+    left = share * sum(weight for _, weight in order)
+    for value, weight in order:
+        left -= weight
+        if left < 0:
+            return value
+    return order[-1][0]
+
+
 def _interval(value: Interval | float) -> Interval:
     return value if isinstance(value, Interval) else Interval.exact(float(value))

@@ -46,6 +46,12 @@ class Shape:
     prefill_flops: float
     """FLOPs of a prompt's token for each token before it."""
     vocabulary: int
+    window: int = 0
+    """Tokens that layers with a sliding window see; what they hold and compute is on top of the numbers above."""
+    window_numbers: float = 0.0
+    """Numbers in the cache for each token within the window."""
+    window_flops: float = 0.0
+    """FLOPs of a token for each token that it sees within the window."""
     embedding: float = 0.0
     """Parameters that are looked up and never multiplied by."""
     experts: int = 0
@@ -68,6 +74,19 @@ class Shape:
     def fixed(self) -> float:
         """Parameters that a token is multiplied by whatever the router says."""
         return self.total - self.embedding - self.routed
+
+    def cache_of(self, context: float) -> float:
+        """Numbers in the cache of a sequence of `context` tokens."""
+        return context * self.cache_numbers + min(context, self.window) * self.window_numbers
+
+    def decode_attention(self, context: float) -> float:
+        """FLOPs of a decoded token's attention over `context` cached tokens."""
+        return context * self.attention_flops + min(context, self.window) * self.window_flops
+
+    def prompt_attention(self, prompt: float, known: float) -> float:
+        """FLOPs of a prompt's token in the mean over its places; the cache knows a share `known` of the prompt."""
+        seen = self.window * (1 - self.window / (2 * prompt)) if prompt > self.window else prompt * (1 + known) / 2
+        return self.prefill_flops * prompt * (1 + known) / 2 + self.window_flops * seen
 
     def touched(self, tokens: float) -> float:
         """Share of the routed experts that a step of `tokens` tokens reads: 1 - (1 - k/E)^B, where tokens choose
@@ -101,8 +120,9 @@ def shape_of(name: str, spec: ModelSpec) -> Shape:
 def find_model(name: str, total: float | None = None, active: float | None = None) -> Shape:
     """The shape called `name`: a preset, a config.json or its folder, a published model, TOTAL/ACTIVE; else a typical
     one of `total` and `active` parameters. Raises UserError where there is neither."""
-    if found := known_model(name):
-        return _within(found, total)
+    said = sizes_in(name)[0]
+    if (found := known_model(name)) and (total or not said or _is_size_of(found, said)):
+        return _within(found, total, active)
     if (path := Path(name)).exists():
         return _from_file(path)
     if match := re.fullmatch(r"([\d.]+(?:e\d+)?[bBtT]?)(?:/([\d.]+(?:e\d+)?[bB]?))?", name):
@@ -114,6 +134,20 @@ def find_model(name: str, total: float | None = None, active: float | None = Non
     return typical(name, total, active or total)
 
 
+def described_model(name: str, total: float | None = None, active: float | None = None) -> Shape:
+    """`find_model` for names of published rows: where nobody described the model, sizes that its name tells will do.
+    Not for what a user types, where a name with a slip in it would pass for a model of its size."""
+    if total:
+        return find_model(name, total, active)
+    try:
+        return find_model(name)
+    except UserError:
+        total, active = sizes_in(name)
+        if total is None:
+            raise
+        return typical(name, total, active or total)
+
+
 def known_model(name: str) -> Shape | None:
     """A preset or a published model, by its longest alias among the words of `name`; None where there is none."""
     if name in PRESETS and _plain(name) not in _known():
@@ -121,6 +155,20 @@ def known_model(name: str) -> Shape | None:
     words = f" {_plain(name)} "
     aliases = [alias for alias in _known() if f" {alias} " in words]
     return _shape(_known()[max(aliases, key=len)]) if aliases else None
+
+
+def sizes_in(name: str) -> tuple[float | None, float | None]:
+    """Total and activated parameters that a name tells, as "Gemma-2-27b" and "ERNIE-4.5-300B-A47B" do; None where it
+    tells none."""
+    sizes = re.findall(r"(?<![a-z0-9.])(a?)(\d+(?:\.\d+)?)\s?([bmt])(?![a-z0-9])", name.lower())
+    counts = [(taken, float(number) * {"m": 1e6, "b": 1e9, "t": 1e12}[unit]) for taken, number, unit in sizes]
+    total = max((count for taken, count in counts if not taken), default=None)
+    return total, next((count for taken, count in counts if taken), None)
+
+
+def _is_size_of(shape: Shape, told: float) -> bool:
+    """Whether a name's size is the model's; names of models with experts tell the one or the other."""
+    return any(0.7 < told / size < 1.4 for size in (shape.total, shape.active))
 
 
 def published() -> Mapping[str, str]:
@@ -154,10 +202,10 @@ def _between(points: tuple[tuple[float, float], ...], at: float) -> float:
     return exp(log(y0) + (log(y1) - log(y0)) * (log(at) - log(x0)) / (log(x1) - log(x0)))
 
 
-def _within(shape: Shape, total: float | None) -> Shape:
+def _within(shape: Shape, total: float | None, active: float | None) -> Shape:
     """The known shape, unless a row's parameters say that another model was meant."""
     if total and not 0.75 < total / shape.total < 1.33:
-        return typical(shape.name, total, total)
+        return typical(shape.name, total, active or total)
     return shape
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from raison.errors import UserError
 from raison.plan.chips import Chip, chip_in
 from raison.plan.interval import Interval
-from raison.plan.models import find_model
+from raison.plan.models import described_model
 from raison.plan.published_runs import known_recipe
 from raison.plan.rl import recipe_of, rl_bill
 from raison.plan.rl_sampling import sampling_speed
@@ -43,7 +43,7 @@ def predict(row: Row, law: Utilization | None = None) -> Prediction:
 
 def _computed(row: Row, published: Mapping[str, Any], law: Utilization) -> tuple[Interval, tuple[str, ...]]:
     """Chip-hours by the recipe."""
-    shape = find_model(row.model, row.params_total, row.params_active)
+    shape = described_model(row.model, row.params_total, row.params_active)
     chip, recipe = _chip(row, published), recipe_of(published)
     chips = int(row.chips or published["chips"])
     precision = published.get("precision", "bf16")

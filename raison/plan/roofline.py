@@ -13,7 +13,7 @@ Not covered: the choice of a layout, requests that come and go (batching.py).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import hypot, log2
 
 from raison.plan.chips import Chip
@@ -27,6 +27,9 @@ NODES, DIRECT = 4, 1 << 10
 whose latency counts, to every expert on its own."""
 TILE = 64
 """Rows that a grouped product computes at least for each expert that it touches, on chips with units for tiles."""
+ROWS = 512
+"""Rows at which a step's products are half way to the share of the peak that a prompt's reach: an assumption, four
+tiles of 128, which kernels for many rows compute at once."""
 STATIC = ("rdu", "sram")
 INTENSITY = 100.0
 """FLOPs of a chip for each byte that its memory delivers, where only the latter is known."""
@@ -40,7 +43,7 @@ class Constants:
     memory: float = 0.75
     """Share of the bandwidth."""
     decode: float = 0.4
-    """Share of the peak in products of a step."""
+    """Share of the peak in products of a step of few rows."""
     prefill: float = 0.45
     """Share of the peak in a prompt's products."""
     layer_us: float = 40.0
@@ -55,6 +58,8 @@ class Constants:
     """Share of the other streams' prompts that a prompt waits for, in a closed loop."""
     spread: float = 1.0
     """B tokens touch as many experts as B^spread independent ones: below 1 where streams resemble each other."""
+    narrow: float = 1.0
+    """Power of what products narrower than 16 bits gain by the data sheet: below 1 where software has less of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +135,10 @@ class Setup:
 
     def peak(self, products: str) -> float:
         """FLOP/s of one chip in such products; INTENSITY for each byte where no source was read."""
-        known = self.chip.peak(products)
-        return known * 1e12 if known else INTENSITY * self.bandwidth
+        known, wide = self.chip.peak(products), self.chip.peak("bf16")
+        if known is None:
+            return INTENSITY * self.bandwidth
+        return 1e12 * (wide * (known / wide) ** self.constants.narrow if wide else known)
 
     def seconds(self, tokens: float, padding: float, attention: float) -> float:
         """One chip's time at its peaks for `tokens` tokens with `padding` FLOPs more in experts and `attention` FLOPs
@@ -162,7 +169,7 @@ def cache_bytes(setup: Setup, sequences: float, context: float) -> float:
     shape, layout = setup.shape, setup.layout
     heads = layout.tp if setup.chip.kind in STATIC else min(layout.tp, shape.cache_shards)
     shared = heads * layout.pp * layout.dp
-    return sequences * context * shape.cache_numbers * setup.width.cache / shared
+    return sequences * shape.cache_of(context) * setup.width.cache / shared
 
 
 def step_time(setup: Setup, batch: float, context: float, guesses: float = 0.0) -> Time:
@@ -175,7 +182,7 @@ def step_time(setup: Setup, batch: float, context: float, guesses: float = 0.0) 
     bytes_read = weight_bytes_read(setup, tokens) + cache_bytes(setup, micro, context)
     return Time(
         memory=bytes_read / setup.bandwidth / c.memory,
-        arithmetic=_arithmetic(setup, tokens, context) / setup.layout.stage / stages / c.decode,
+        arithmetic=_arithmetic(setup, tokens, context) / setup.layout.stage / stages / _share(setup, tokens),
         fixed=setup.shape.layers / stages * c.layer_us * 1e-6,
         communication=_reduced(setup, tokens) + _dispatched(setup, tokens, DIRECT) + _hops(setup),
     ).times(stages)
@@ -188,7 +195,7 @@ def prefill_time(setup: Setup, prompt: float, known: float = 0.0, prompts: float
     tokens = prompts * prompt * (1 - known)
     if not tokens:
         return Time(0.0, 0.0, 0.0, 0.0)
-    attention = tokens * shape.prefill_flops * prompt * (1 + known) / 2
+    attention = tokens * shape.prompt_attention(prompt, known)
     arithmetic = setup.seconds(tokens, 0.0, attention) / layout.chips / c.prefill
     return Time(
         memory=weight_bytes_read(setup, tokens) * layout.pp / setup.bandwidth / c.memory,
@@ -198,11 +205,29 @@ def prefill_time(setup: Setup, prompt: float, known: float = 0.0, prompts: float
     )
 
 
+def riding_time(setup: Setup, prompt: float, known: float, prompts: float, beside: float) -> Time:
+    """What prompts add to a step of `beside` sequences that carries `prompts` of them in the mean. Weights are read
+    once for both, so that only experts which the step has not touched are read on top."""
+    alone = prefill_time(setup, prompt, known).times(prompts)
+    tokens = max(1.0, prompts) * prompt * (1 - known)
+    more = weight_bytes_read(setup, beside + tokens) - weight_bytes_read(setup, beside)
+    seconds = min(1.0, prompts) * more * setup.layout.pp / setup.bandwidth / setup.constants.memory
+    return replace(alone, memory=seconds)
+
+
 def _arithmetic(setup: Setup, tokens: float, context: float) -> float:
     """Seconds of one chip for a step's products; rows of a touched expert are padded by half a tile in the mean."""
     shape = setup.shape
     padded = _touched(setup, tokens) * shape.routed * TILE if setup.chip.kind in TILED else 0.0
-    return setup.seconds(tokens, padded, tokens * shape.attention_flops * context)
+    return setup.seconds(tokens, padded, tokens * shape.decode_attention(context))
+
+
+def _share(setup: Setup, tokens: float) -> float:
+    """Share of the peak in a step's products: between that of few rows and that of a prompt, as rows of a matrix
+    become many. Experts see few each."""
+    shape, c = setup.shape, setup.constants
+    rows = tokens * shape.experts_per_token / shape.experts if shape.experts else tokens
+    return c.decode + max(0.0, c.prefill - c.decode) * rows / (rows + ROWS)
 
 
 def _reduced(setup: Setup, tokens: float) -> float:

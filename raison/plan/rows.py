@@ -54,13 +54,20 @@ class Row:
         return parse_workload(self.text)
 
     @property
+    def metric_name(self) -> str:
+        """The metric in small letters and underscores: "tokens/sec/GPU" is `tokens_sec_gpu`."""
+        return re.sub(r"[\s/.-]+", "_", self.metric.strip().lower())
+
+    @property
     def origin(self) -> str:
         """What a source is when a file is split by source: the repository, paper or site, and in MLPerf the submitter.
 
-        `deepseek-ai/DeepSeek-V3:README.md` is `deepseek-ai/DeepSeek-V3`.
+        `deepseek-ai/DeepSeek-V3:README.md` is `deepseek-ai/DeepSeek-V3`, `lab.org/blog/one` is `lab.org`.
         """
         head = re.split(r"[;(]| via | Table | sec |\s", self.source.strip(), maxsplit=1)[0]
-        place, _, path = head.partition(":")
+        place, _, path = re.sub(r"^https?://(www\.)?", "", head).partition(":")
+        if "." in place.split("/")[0]:
+            place = place.split("/")[0]  # a site's pages are one source; owner/repository has no dot in front
         kept = f"{place}:{path.split('/')[0]}" if place == "arXiv" or place.startswith("mlcommons") else place
         return kept.strip(" ,:") or self.id
 

@@ -15,7 +15,7 @@ from raison.plan.asked import Asked
 from raison.plan.batching import Load
 from raison.plan.chips import Chip, chip_in, count_in, from_memory_words, with_count
 from raison.plan.layouts import UNIT, layout_for, smallest
-from raison.plan.models import Shape, find_model
+from raison.plan.models import Shape, described_model
 from raison.plan.precision import WIDTHS, Width, usual_width, width_in
 from raison.plan.roofline import STATIC, Layout
 from raison.plan.rows import Row
@@ -40,6 +40,12 @@ MOST = (
     r"interactive",
     r"high[ -]throughput",
 )
+
+
+ALONE = ("decode_", "prefill_", "ttft", "tg_", "pp_", "prompt_eval", "eval_", "generation_")
+"""Metrics of one stream, where no number of streams is told."""
+AT_HOME = ("llama.cpp", "mlx", "ktransformers")
+"""Engines that serve one user unless told otherwise."""
 
 
 def chips_told(row: Row) -> float | None:
@@ -77,14 +83,15 @@ def case_of(row: Row, asked: Asked) -> tuple[Case, tuple[str, ...]]:
 
 
 def _shape(row: Row) -> Shape:
-    return find_model(row.model or row.id, row.params_total, row.params_active)
+    return described_model(row.model or row.id, row.params_total, row.params_active)
 
 
 def _chips(row: Row, shape: Shape) -> tuple[Chip, float | None, tuple[str, ...]]:
     """The chip, how many (None: not told), and notes. Sockets of a CPU are one chip with the bandwidth of all."""
     chip = chip_in(row.hardware) or from_memory_words(row.hardware) or _class_of(row.hardware)
     if chip is None:
-        raise UserError(f'{row.id}: the hardware "{row.hardware}" is not known')
+        known = f'the hardware "{row.hardware}" is not known' if row.hardware else "no hardware is named"
+        raise UserError(f"{row.id}: {known}; chips of your own go into chips.csv, as docs/plan.md says")
     named, told = count_in(row.hardware), chips_told(row)
     if chip.kind in ("cpu", "apple", "this"):
         sockets = 1 if row.workload.says("single socket") else named or told or chip.sockets
@@ -104,7 +111,7 @@ def _width(row: Row, shape: Shape, chip: Chip) -> tuple[Width, tuple[str, ...]]:
     """The row's width; else the model's own, or one that the chip has. What was trained in MXFP4 is that everywhere."""
     if shape.published == "mxfp4":
         return WIDTHS["mxfp4"], ()
-    width = width_in(row.precision) or width_in(row.text)
+    width = width_in(row.precision) or width_in(row.text) or width_in(row.model)
     if width is not None:
         return width, ()
     plain = engine_of(row) in ("vllm", "sglang") and not shape.published
@@ -156,9 +163,8 @@ def _streams(row: Row, asked: Asked) -> float | None:
     ):
         return 1.0
     per_user = asked.metric == "user" and not words.says(r"throughput", "average")
-    return (
-        1.0 if per_user or (row.metric.startswith(("decode_", "prefill_", "ttft")) and not words.says(*MOST)) else None
-    )
+    alone = row.metric_name.startswith(ALONE) or engine_of(row) in AT_HOME
+    return 1.0 if per_user or (alone and not words.says(*MOST)) else None
 
 
 def _layout(row: Row, asked: Asked, shape: Shape, chip: Chip, chips: int, engine: str) -> Layout:

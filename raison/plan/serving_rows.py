@@ -13,14 +13,15 @@ from math import inf
 
 from raison.errors import UserError
 from raison.plan.asked import Asked, asked_of
-from raison.plan.calibration import choose
+from raison.plan.calibration import Calibration, calibrations, deepest
+from raison.plan.chips import NODE
 from raison.plan.interval import Interval
 from raison.plan.layouts import UNIT, candidates
-from raison.plan.roofline import Constants
+from raison.plan.roofline import Constants, Layout
 from raison.plan.rows import Prediction, Row
 from raison.plan.search import Limits, best, filled_up
 from raison.plan.serving import STEP, Case, Figures, figures, prompt_rate
-from raison.plan.serving_cases import case_of, chips_told
+from raison.plan.serving_cases import GUESSING, case_of, chips_told
 from raison.plan.suites import suite_of
 
 GROUPS: Mapping[str, str] = {
@@ -37,13 +38,14 @@ FRONTIER = 16
 """Chips of the domain in which published frontiers were found, at most."""
 
 
-def predict(row: Row) -> Prediction | None:
-    """A prediction for a serving row; None for rows of another kind. UserError where the row lacks what is needed."""
+def predict(row: Row, table: Mapping[tuple[str, ...], Calibration] | None = None) -> Prediction | None:
+    """A prediction for a serving row, by the shipped calibrations unless given others; None for rows of another kind.
+    UserError where the row lacks what is needed."""
     asked = asked_of(row)
     if asked is None:
         return None
     case, notes = case_of(row, asked)
-    calibration = choose(case)
+    calibration = deepest(table or calibrations(), case)
     case, more = resolved(case, row, calibration.constants)
     value = value_of(case, asked, calibration.constants, row)
     factor = calibration.spread(asked.spread, row.origin)
@@ -68,23 +70,39 @@ def resolved(case: Case, row: Row, constants: Constants) -> tuple[Case, tuple[st
 def _promised(row: Row) -> Limits:
     """The mean time of a token that the row promises its users."""
     words, suite = row.workload, suite_of(row)
-    if words.user_speed:
-        return Limits(tpot=1 / words.user_speed)
+    if words.user_speed or words.token_limit:
+        return Limits(tpot=1 / words.user_speed if words.user_speed else (words.token_limit or inf) / 1e3)
     return Limits(tpot=MEAN_OF_LIMIT * (suite.tpot_limit(words.words) if suite else inf))
 
 
 def _cheapest(case: Case, row: Row, constants: Constants, limits: Limits) -> Case | None:
     """The case in the layout that serves cheapest; None where the row tells a layout or none can be searched."""
-    words, nvidia = row.workload, case.chip.vendor == "NVIDIA"
-    if words.tp or words.ep or words.dp or case.layout.chips >= UNIT or case.chip.kind not in ("gpu", "tpu"):
-        return None
-    told = chips_told(row)
-    layouts = list(candidates(case.shape, int(told) if told else None, min(case.chip.domain, FRONTIER)))
-    if not nvidia:  # whose engines alone ran ranks of attention, and prefill apart, in published runs
-        layouts = [layout for layout in layouts if layout.dp == 1 and layout.chips <= case.chip.domain]
-    cases = [case, replace(case, disaggregated=True)] if nvidia and not told else [case]
-    found = [choice for each in cases if (choice := best(each, layouts, constants, limits, "price"))]
+    layouts = _layouts(case, row)
+    found = [choice for each in _ways(case, row) if (choice := best(each, layouts, constants, limits, "price"))]
     return max(found, key=lambda choice: choice.a_chip).case if found else None
+
+
+def _ways(case: Case, row: Row) -> list[Case]:
+    """What a row leaves open beside the layout, on NVIDIA's chips, whose engines alone did it in published runs: chips
+    for prompts apart, and at a promised speed the model's own MTP module."""
+    if case.chip.vendor != "NVIDIA":
+        return [case]
+    ways = [case] if chips_told(row) else [case, replace(case, disaggregated=True)]
+    if row.workload.user_speed and case.shape.mtp and case.load.tokens_a_step == 1:
+        ways += [replace(way, load=replace(way.load, tokens_a_step=GUESSING["mtp"][1])) for way in ways]
+    return ways
+
+
+def _layouts(case: Case, row: Row) -> list[Layout]:
+    """Layouts that a row leaves open; none where it tells one, or its chips are no whole nodes."""
+    words, told = row.workload, chips_told(row)
+    laid = words.tp or words.ep or words.dp or words.decode_ranks or words.prefill_ranks
+    if laid or case.chip.kind not in ("gpu", "tpu") or (told and told % NODE and told > NODE):
+        return []
+    found = candidates(case.shape, int(told) if told else None, min(case.chip.domain, FRONTIER))
+    if case.chip.vendor == "NVIDIA":
+        return [layout for layout in found if layout.chips <= UNIT]
+    return [layout for layout in found if layout.dp == 1 and layout.chips <= case.chip.domain]
 
 
 def value_of(case: Case, asked: Asked, constants: Constants, row: Row) -> float:
@@ -93,7 +111,7 @@ def value_of(case: Case, asked: Asked, constants: Constants, row: Row) -> float:
     seconds = {"tpot": found.speed.tpot, "ttft": found.speed.ttft, "request": found.speed.request(case.load.osl)}
     if metric in seconds:
         tail = TAILS[metric] if re.search(r"p9\d|9\dth|percentile", f"{row.metric} {row.unit}".lower()) else 1.0
-        return seconds[metric] * tail * (1.0 if re.search(r"^s|sec", row.unit.lower()) else 1e3)
+        return _kept(seconds[metric] * tail, metric, row) * (1.0 if re.search(r"^s|sec", row.unit.lower()) else 1e3)
     if metric == "user":
         return found.user
     if metric.startswith("cost"):
@@ -101,11 +119,18 @@ def value_of(case: Case, asked: Asked, constants: Constants, row: Row) -> float:
     return _tokens(case, asked, constants, row, found) * _scale(case, asked, row, found.chips)
 
 
+def _kept(seconds: float, metric: str, row: Row) -> float:
+    """No more than a benchmark allows, as a run that takes longer is no submission."""
+    suite, words = suite_of(row), row.workload.words
+    most = {"ttft": suite.ttft_limit(words), "tpot": suite.tpot_limit(words)} if suite else {}
+    return min(seconds, most.get(metric, inf))
+
+
 def _tokens(case: Case, asked: Asked, constants: Constants, row: Row, found: Figures) -> float:
     """Tokens/s (or requests/s) of the instance."""
     if asked.metric == "prompt":
         return _prompts(case, constants, row)
-    if row.metric.startswith("decode_"):
+    if row.metric_name.startswith("decode_"):
         return found.speed.batch / found.speed.tpot
     if row.workload.says(r"^decode|decode ep|generation only") and asked.metric == "output":
         return _decoding_alone(case, constants)

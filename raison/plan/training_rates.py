@@ -11,7 +11,8 @@ from dataclasses import replace
 
 from raison.errors import UserError
 from raison.plan.interval import Interval
-from raison.plan.models import find_model
+from raison.plan.models import described_model
+from raison.plan.precision import width_in
 from raison.plan.published_runs import known_run
 from raison.plan.rows import Row
 from raison.plan.training import Work, work
@@ -97,17 +98,20 @@ def flops_a_token(row: Row) -> Estimate:
 
 def cache(row: Row) -> Estimate:
     """Bytes of the cache for a token of context."""
-    shape = find_model(row.model, row.params_total, row.params_active)
+    shape = described_model(row.model, row.params_total, row.params_active)
     return _bytes(row, shape.cache_numbers, shape.assumed, ROUNDED)
 
 
 def weights(row: Row) -> Estimate | None:
     """Bytes of a model's weights."""
-    return _bytes(row, row.params_total or find_model(row.model).total, (), STORED)
+    shape, width = described_model(row.model, row.params_total, row.params_active), width_in(row.precision)
+    if width is None:
+        return _bytes(row, shape.total, shape.assumed, STORED)
+    return Estimate(Interval.within(width.bytes_of(shape) / _scale(row, 1.0), STORED), 0, None, MEMORY, shape.assumed)
 
 
 def _counted(row: Row) -> tuple[Work, tuple[str, ...]]:
-    shape, run = find_model(row.model, row.params_total, row.params_active), known_run(row.model)
+    shape, run = described_model(row.model, row.params_total, row.params_active), known_run(row.model)
     sequence, said = sequence_of(row, run)
     return work(shape, sequence), (*shape.assumed, *said)
 

@@ -28,7 +28,7 @@ METRICS: Mapping[str, Callable[[Row], Estimate | None]] = {
     r"^(train\w*_|pretrain\w*_)?cost(_usd)?$": training_times.cost,
     r"^(train\w*_|pretrain\w*_)?energy": training_times.power_used,
     r"^(co2|emissions|carbon)": training_times.power_used,
-    r"^(train\w*_)?tok(en)?s?_(per_)?s(ec)?_(per_)?(gpu|chip|device)$": training_rates.tokens_a_second,
+    r"^(train\w*_)?tok(en)?s?_(per_)?s(ec\w*?)?_(per_)?(gpu|chip|device)$": training_rates.tokens_a_second,
     r"^(train\w*_)?(tok(en)?s?_(per_)?s(ec\w*)?|throughput)$": training_rates.tokens_a_second_of_all,
     r"^(iter\w*|step)_?time": training_rates.iteration,
     r"^(model_)?(mfu|flops_util)": training_rates.utilization,
@@ -51,8 +51,7 @@ def predict(row: Row, law: Utilization | None = None) -> Prediction | None:
 
 def estimate(row: Row) -> Estimate | None:
     """The row at full utilisation; None where it is no training row. UserError where it lacks what it would need."""
-    name = re.sub(r"[\s-]+", "_", row.metric.strip().lower())
-    maker = next((make for pattern, make in METRICS.items() if re.search(pattern, name)), None)
+    maker = next((make for pattern, make in METRICS.items() if re.search(pattern, row.metric_name)), None)
     return maker(row) if maker else None
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from raison.errors import UserError
 from raison.plan.chips import Chip, chip_in, count_in
 from raison.plan.interval import Interval
-from raison.plan.models import Shape, find_model
+from raison.plan.models import Shape, described_model
 from raison.plan.published_runs import PublishedRun, known_run
 from raison.plan.rows import Prediction, Row
 from raison.plan.training import Work, full_speed_seconds, work
@@ -20,8 +20,8 @@ from raison.plan.utilization import Case, Utilization
 
 SEQUENCE = 4096
 """Tokens of a training sequence where nobody says."""
-
-
+TUNED = r"mlperf|mlcommons|megatron-bridge|\bnemo\b|performance-summary"
+"""Words of a record: a benchmark's, or the page of speeds that a vendor keeps of its own framework."""
 SERVING = (
     r"decode", r"prefill", r"\bisl\b", r"inference", r"serving", r"tok/s/user", r"\boffline\b", r"\bserver\b",
     r"interactive", r"\bconc", r"\bvllm\b", r"sglang", r"trt-?llm", r"llama\.cpp",
@@ -76,9 +76,9 @@ class Setting:
 
 def setting(row: Row, *, whole_run: bool) -> Setting:
     """Chip, shape, precision and sequence of a row. UserError where the chip or the model cannot be told."""
-    shape, run = find_model(row.model, row.params_total, row.params_active), known_run(row.model)
+    shape, run = described_model(row.model, row.params_total, row.params_active), known_run(row.model)
     precision, said = _precision(row, run)
-    tuned = bool(re.search("mlperf|mlcommons", f"{row.text} {row.source}".lower()))
+    tuned = bool(re.search(TUNED, f"{row.text} {row.source}".lower()))
     case = Case(_chip(row), precision, shape.active, experts=shape.experts > 0, tuned=tuned,
                 whole_run=whole_run and not tuned, chips=row.chips or count_in(row.hardware))  # fmt: skip
     assert case.peak > 0

@@ -44,7 +44,8 @@ WITHIN = {"step": 0.07, "tuned": 0.07, "adapters": 0.07, "whole run": 0.2}
 ROBUST, PASSES = 2.0, 20
 """Residuals beyond ROBUST standard deviations weigh less in proportion (Huber), found in so many passes."""
 FITTED_KINDS, FITTED_PRECISIONS, UNFITTED = ("gpu", "tpu"), ("bf16", "fp8"), 1.6
-"""Kinds of chips and precisions that figures are from, and how much wider the interval of others is."""
+"""Kinds of chips and precisions that figures are from, and how much wider the interval of others is; that of speeds of
+models with experts too, of which only whole runs were fitted."""
 LEAST: Mapping[str, float] = {"step": 1.12, "tuned": 1.2, "adapters": 1.2, "whole run": 1.2}
 """The narrowest factor of an interval by kind. Tuned points are of one round and mostly of one framework; the same
 chips in one MLPerf round differ by up to 1.7 between submitters."""
@@ -61,7 +62,8 @@ class Case:
     """Parameters that a token is multiplied by."""
     experts: bool = False
     tuned: bool = False
-    """A benchmark's submission, tuned for its record, instead of a run for a model's sake."""
+    """A benchmark's submission or a vendor's own figure, tuned for its record, instead of a run for a model's sake.
+    What it gains was fitted to dense models, and those with experts get none of it."""
     adapters: bool = False
     """Only adapters are trained, on few chips for minutes."""
     whole_run: bool = False
@@ -99,7 +101,8 @@ class Utilization:
     def predict(self, case: Case) -> Interval:
         """Share of the 16-bit peak; above 1 only where narrower products have a higher peak."""
         mid = exp(sum(self.factors[name] * value for name, value in features(case).items()))
-        fitted_to = case.chip.kind in FITTED_KINDS and case.precision in FITTED_PRECISIONS
+        seen = case.whole_run or not case.experts
+        fitted_to = seen and case.chip.kind in FITTED_KINDS and case.precision in FITTED_PRECISIONS
         strange = 1.0 if fitted_to else UNFITTED
         return Interval.within(mid, self.spread[case.kind] * strange)
 
@@ -124,7 +127,7 @@ def features(case: Case) -> dict[str, float]:
         "bandwidth": max(-1.2, min(1.2, log(speed / wide / BALANCE))) if wide and known else 0.0,
         "experts": float(case.experts),
         "narrow": log2(narrow / wide) if wide and narrow else 0.0,
-        "tuned": float(case.tuned),
+        "tuned": float(case.tuned and not case.experts),
         "adapters": float(case.adapters),
         "whole run": float(case.whole_run),
         "size": log10(case.active / FIT_ACTIVE) * case.whole_run,

@@ -131,14 +131,29 @@ def groups_of(report: Report) -> Callable[[Outcome], str]:
     return group
 
 
+def by_group(report: Report) -> dict[str, Report]:
+    """The part of each group, in order of its name."""
+    key = groups_of(report)
+    parts: dict[str, list[Outcome]] = {}
+    for outcome in report.in_scope:
+        parts.setdefault(key(outcome), []).append(outcome)
+    return {name: Report(tuple(parts[name])) for name in sorted(parts)}
+
+
+def by_source(report: Report) -> dict[str, dict[str, Any]]:
+    """{group: {source: figures}}"""
+    return {
+        name: {source: _figures(summary) for source, summary in part.by(lambda outcome: outcome.row.origin).items()}
+        for name, part in by_group(report).items()
+    }
+
+
 def as_json(report: Report) -> dict[str, Any]:
     """{"coverage", "median_error", "p90_error", "interval_coverage", "groups": {group: {..., "metrics"}}}"""
-    key = groups_of(report)
     groups = {}
-    for name, summary in report.by(key).items():
-        within = Report(tuple(outcome for outcome in report.in_scope if key(outcome) == name))
-        metrics = {metric: _figures(part) for metric, part in within.by(lambda outcome: outcome.row.metric).items()}
-        groups[name] = {**_figures(summary), "metrics": metrics}
+    for name, part in by_group(report).items():
+        metrics = {metric: _figures(summary) for metric, summary in part.by(lambda found: found.row.metric).items()}
+        groups[name] = {**_figures(part.whole), "metrics": metrics}
     left = len(report.outcomes) - len(report.in_scope)
     return {**_figures(report.whole), "rows": len(report.outcomes), "out_of_scope": left, "groups": groups}
 

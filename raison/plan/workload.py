@@ -37,6 +37,8 @@ class Workload:
     """Tokens of a prefill step on each chip."""
     user_speed: float | None = None
     """tokens/s that each user is promised."""
+    token_limit: float | None = None
+    """Milliseconds that a token takes at most."""
     tp: float | None = None
     pp: float | None = None
     ep: float | None = None
@@ -105,6 +107,7 @@ PATTERNS: Mapping[str, Sequence[str]] = {
     "batch": (rf"\bbs[ =]*{NUMBER}", rf"\bbatch(?:[ _]size)?[ =]*{NUMBER}"),
     "tokens_per_chip": (rf"{NUMBER}\s*tok(?:ens)?\s*/\s*(?:gpu|chip)",),
     "user_speed": (rf"at{NUMBER}\s*(?:tok|tokens)/s/(?:user|query)", rf"{NUMBER}\s*tok(?:ens)?/s/(?:user|query)"),
+    "token_limit": (rf"(?:tpot|itl)\s*(?:limit|of|<=?|≤|under|within|slo|=|:)*{NUMBER}\s*ms",),
     "tp": (rf"\b(?:tp|tensor parallel\w*)[ =]*{NUMBER}", rf"x\s*tp{NUMBER}"),
     "pp": (rf"\b(?:pp|pipeline parallel\w*)[ =]*{NUMBER}", rf"x\s*pp{NUMBER}"),
     "ep": (rf"\b(?:ep|expert parallel\w*)[ =]*{NUMBER}",),

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from math import exp
 
 import pytest
 
+from raison.cli import main
 from raison.plan.calibration import calibrations, choose, keys_of
-from raison.plan.fit import PRIOR, Point, fit, points_of, solve
+from raison.plan.constants_fit import solve
+from raison.plan.cross import cross
+from raison.plan.fit import PRIOR, fit, grow, leave_each_out, with_elsewhere
+from raison.plan.points import Point, points_of
 from raison.plan.roofline import Constants
 from raison.plan.rows import Row, row_of
-from raison.plan.serving_rows import value_of
+from raison.plan.serving_rows import predict, value_of
+from raison.plan.validate import validate
 
 TRUTH = replace(PRIOR, memory=0.9, layer_us=90.0, prefill=0.4, first_ms=120.0, queue=0.2)
 
@@ -90,3 +96,33 @@ def test_a_case_takes_the_deepest_node() -> None:
 def test_a_share_of_a_peak_is_never_above_one(name: str) -> None:
     points = points_of(_rows("lab", "vllm", replace(TRUTH, memory=3.0, decode=3.0, prefill=3.0, link=5.0)))
     assert getattr(solve(points, PRIOR, 3.0), name) <= 1
+
+
+def test_a_source_is_held_against_constants_that_do_not_know_it() -> None:
+    fast, slow = replace(PRIOR, layer_us=40.0), replace(PRIOR, layer_us=500.0)
+    rows = [*_rows("one", "vllm", fast), *_rows("two", "vllm", fast), *_rows("odd", "vllm", slow)]
+    points = points_of(rows)
+    whole = grow(points, {}, "", lambda _: None)
+    left = leave_each_out(points, whole, lambda _: None)
+    assert all(one.fold not in entry.sources for one in left for entry in one.tree.values())
+    alone = cross(rows, whole, left).by(lambda outcome: outcome.row.origin)["odd"]
+    known = validate(rows, (partial(predict, table=whole),)).by(lambda outcome: outcome.row.origin)["odd"]
+    assert alone.median_error > 1.2 * known.median_error, "fitted to itself it is predicted better"
+
+
+def test_the_table_of_a_left_out_source_has_nothing_of_it() -> None:
+    points = points_of([*_rows("one", "vllm", PRIOR), *_rows("two", "vllm", PRIOR)])
+    whole = grow(points, {}, "", lambda _: None)
+    left = leave_each_out(points, whole, lambda _: None)
+    wild = replace(left[1], errors=dict.fromkeys(left[1].errors, (9.0,) * 20))
+    assert with_elsewhere(whole, [left[0]])["gpu",].elsewhere["tpot"] < 1.5
+    assert with_elsewhere(whole, [left[0], wild])["gpu",].elsewhere["tpot"] > 1.5
+
+
+def test_cross_needs_two_sources(tmp_path, capsys) -> None:
+    header = "id,model,precision,hardware,chips,workload,metric,value,unit,source"
+    line = "a,Llama-3.1-8B,bf16,H100,1,vllm ISL/OSL 512/512 conc {0},tpot_ms,{0},ms,me"
+    path = tmp_path / "points.csv"
+    path.write_text("\n".join([header, *(line.format(streams) for streams in (8, 16, 32))]))
+    assert main(["plan", "fit", str(path), "--cross"]) == 2
+    assert "2 sources" in capsys.readouterr().err

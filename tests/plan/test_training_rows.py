@@ -140,7 +140,7 @@ def test_a_benchmark_takes_its_samples_from_the_reference():
         ("kv_bytes_per_token", 70272, "B/token", "DeepSeek-V3", "bf16"),
         ("kv_cache_size", 68.625, "KiB/token", "DeepSeek-V3", "bf16"),
         ("kv_bytes_per_token", 516.096, "KB/token", "Llama-3.1-405B", "bf16"),
-        ("weights_gb", 671.03, "GB", "DeepSeek-V3", "fp8"),
+        ("weights_gb", 671.953, "GB", "DeepSeek-V3", "fp8"),  # the embedding stays in 16 bits
     ],
 )
 def test_memory_figures_are_exact(metric, value, unit, model, precision):
