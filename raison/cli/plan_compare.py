@@ -18,7 +18,7 @@ from raison.cli.output import console_for, emit_json
 from raison.cli.plan_asked import question_of
 from raison.errors import UserError
 from raison.files import write_atomic
-from raison.plan.answer import interval_dict
+from raison.plan.answer_json import interval_dict
 from raison.plan.compare import Frontier, frontier
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from rich.text import Text
 
 from raison.cli.output import console_for, emit_json
 from raison.cli.plan_asked import question_of
-from raison.plan.answer import Answer, Speeds, answer, as_dict, memory_dict
+from raison.plan.answer import Answer, Speeds, answer
+from raison.plan.answer_json import as_dict, memory_dict
 from raison.plan.interval import Interval
 from raison.plan.search import Choice
 

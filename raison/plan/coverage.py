@@ -2,9 +2,9 @@
 
 Problems differ: each has its own chance p of a right sample, and p follows a Beta distribution. Then coverage (pass@k,
 the selector of an oracle) is 1 - E[(1 - p)^k], which never leaves [0, 1] and needs no rule for where it stops to hold,
-unlike the power law c(k) = exp(a k^b) (Brown et al., arXiv:2407.21787, section 3.1), given here too. A vote is right
-where the right answer outweighs the strongest wrong one, whose share is one number, `rival`. Not covered: samples that
-depend on each other, verifiers that err.
+unlike the power law c(k) = exp(a k^b) (Brown et al., arXiv:2407.21787, section 3.1). A vote is right where the right
+answer outweighs the strongest wrong one, whose share is one number, `rival`. Not covered: samples that depend on each
+other, verifiers that err.
 """
 
 from __future__ import annotations
@@ -16,23 +16,12 @@ from math import erf, exp, lgamma, sqrt
 import numpy as np
 
 from raison.errors import UserError
-from raison.plan.least_squares import RESAMPLES, Array, Fit, bootstrap, solve
+from raison.plan.least_squares import RESAMPLES, Array, Fit
 
 GRID = 41
 """Points of the grid over a Beta distribution's mean and concentration."""
 SLICES = 2000
 """Slices of p that an expectation is summed over."""
-
-
-@dataclass(frozen=True, slots=True)
-class PowerCoverage:
-    """c(k) = exp(a k^b) with a, b below 0."""
-
-    a: float
-    b: float
-
-    def coverage(self, k: float) -> float:
-        return exp(self.a * k**self.b)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,25 +52,6 @@ class BetaMixture:
         wins = np.array([(1 + erf(value / sqrt(2))) / 2 for value in margin])
         weights = np.exp((self.alpha - 1) * np.log(p) + (self.beta - 1) * np.log1p(-p))
         return float((wins * weights).sum() / weights.sum())
-
-
-def fit_power_coverage(k: Sequence[float], coverage: Sequence[float], *, seed: int = 0) -> Fit[PowerCoverage]:
-    """ln c = a k^b through measured coverages in (0, 1), at least 3, by least squares of ln c."""
-    k_P, c_P = np.asarray(k, dtype=np.float64), np.asarray(coverage, dtype=np.float64)
-    if len(k_P) != len(c_P) or len(k_P) < 3 or (k_P < 1).any() or not ((c_P > 0) & (c_P < 1)).all():
-        raise UserError("a fit of coverage needs at least 3 pairs: k of at least 1, coverage between 0 and 1")
-    y_P, ones = -np.log(c_P), np.ones_like(c_P)
-
-    def fit(drawn: Array) -> PowerCoverage:
-        found = solve(basis, drawn, ((0.0, 2.0),), ones)
-        return PowerCoverage(-float(found.coefficients[0]), -float(found.shapes[0]))
-
-    def basis(shapes: Array) -> tuple[Array, Array]:
-        return np.zeros((len(shapes), len(k_P))), (k_P**-shapes)[..., None]
-
-    fitted = solve(basis, y_P, ((0.0, 2.0),), ones)
-    again = bootstrap(fitted, y_P, ones, fit, seed)
-    return Fit(fit(y_P), tuple(again), float(np.sqrt(np.mean(fitted.residuals**2))), len(k_P))
 
 
 def fit_mixture(right: Sequence[int], samples: Sequence[int], *, seed: int = 0) -> Fit[BetaMixture]:

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from raison.errors import UserError
-from raison.plan.answer import answer, as_dict
+from raison.plan.answer import answer
+from raison.plan.answer_json import as_dict
 from raison.plan.chips import find_chip
 from raison.plan.compare import frontier
 from raison.plan.models import find_model

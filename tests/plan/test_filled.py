@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from raison.plan.answer import Answer, answer, as_dict
+from raison.plan.answer import Answer, answer
+from raison.plan.answer_json import as_dict
 from raison.plan.chips import find_chip
 from raison.plan.models import find_model
 from raison.plan.question import Question, Wish

@@ -107,7 +107,7 @@ def test_a_source_is_held_against_constants_that_do_not_know_it() -> None:
     assert all(one.fold not in entry.sources for one in left for entry in one.tree.values())
     alone = cross(rows, whole, left).by(lambda outcome: outcome.row.origin)["odd"]
     known = validate(rows, (partial(predict, table=whole),)).by(lambda outcome: outcome.row.origin)["odd"]
-    assert alone.median_error > 1.2 * known.median_error, "fitted to itself it is predicted better"
+    assert alone.median_error > known.median_error and alone.interval_coverage < known.interval_coverage
 
 
 def test_the_table_of_a_left_out_source_has_nothing_of_it() -> None:

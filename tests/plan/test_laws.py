@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raison.errors import UserError
-from raison.plan.coverage import BetaMixture, PowerCoverage, fit_mixture, fit_power_coverage
+from raison.plan.coverage import BetaMixture, fit_mixture
 from raison.plan.laws import EPOCH_REFIT, Sigmoid, fit_chinchilla, fit_sigmoid
 
 SIZES, TOKENS = (1e6, 3e6, 1e7, 3e7, 1e8), (1e8, 1e9, 1e10, 1e11)
@@ -62,12 +62,6 @@ def test_a_sigmoids_intervals_hold_the_truth_about_as_often_as_stated():
     assert 12 <= hits <= 19
 
 
-def test_power_coverage_comes_back():
-    law, k = PowerCoverage(-3.0, -0.3), (1, 3, 10, 30, 100)
-    found = fit_power_coverage(k, [law.coverage(value) for value in k]).law
-    assert (found.a, found.b) == pytest.approx((-3.0, -0.3), rel=1e-3)
-
-
 def test_coverage_of_a_mixture_is_the_mean_over_problems():
     draw, law = np.random.default_rng(3), BetaMixture(0.5, 1.5)
     chances = draw.beta(0.5, 1.5, 400_000)
@@ -100,7 +94,6 @@ def test_a_mixture_is_found_from_counts():
         lambda: fit_sigmoid([0.0, 1.0, 2.0, 3.0], [0.1, 0.2, 0.3, 0.4]),
         lambda: fit_chinchilla([1.0] * 6, [1.0] * 5, [1.0] * 6),
         lambda: fit_chinchilla([1.0] * 6, [1.0] * 6, [0.0] * 6),
-        lambda: fit_power_coverage([1, 2, 4], [0.1, 1.0, 0.3]),
         lambda: fit_mixture([3, 1], [2, 2]),
     ],
 )
