@@ -85,7 +85,7 @@ def _open_loop(question: Question, posed: Posed, chosen: Choice, rate: float) ->
     most = chosen.figures.output / question.osl
     places = int(question.chips / chosen.figures.chips) if question.chips else 0
     instances = max(1, places or ceil(rate / (EASY * most)))
-    load = Interval.within(rate / (instances * most), posed.calibration.spread("rate", ""))
+    load = Interval.within(rate / (instances * most), posed.calibration.spread("rate", "", posed.case.engine))
     if load.mid > RHO:
         held = f"{instances * most:.3g} requests/s is all that {instances * chosen.figures.chips:.0f} chips do"
         why = f"{rate:g} requests/s are {load.mid:.0%} of that: {held}, and above {RHO:.0%} waiting times follow from"
@@ -123,7 +123,7 @@ def _speeds(question: Question, calibration: Calibration, chosen: Choice, instan
     """Intervals of a source that the constants were not fitted to, as a plan is one."""
     found, osl = chosen.figures, chosen.case.load.osl
     rates = "frontier" if question.limits.tpot < inf and not question.streams else "rate"
-    factor = {metric: calibration.spread(metric, "") for metric in ("tpot", "ttft", rates)}
+    factor = {metric: calibration.spread(metric, "", chosen.case.engine) for metric in ("tpot", "ttft", rates)}
     rate = Interval.within(found.output, factor[rates])
     chip, rack = rate / found.chips, rack_of(question)
     if question.rate:

@@ -17,7 +17,7 @@ METRICS: tuple[tuple[str, str], ...] = (
     (r"^(?:e2e|end_to_end)", "request"),
     (r"^cost_per_m?tok(?:en)?s?_(?:out|output)|^cost_per_mtok_out", "cost_output"),
     (r"^cost_per_m", "cost_total"),
-    (r"per_user|user_tok|tok_s_user|s_user$", "user"),
+    (r"per_user|user_tok|tok_s_user|s(?:ec)?_user$", "user"),
     (r"^(?:prefill|input|prompt|pp)_?(?:tok\w*_s|throughput|tps)", "prompt"),
     (r"^total_(?:tok\w*_s|throughput|tps)", "total"),
     (r"^(?:output_|decode_|tg_|gen\w*_)?(?:tok\w*_s(?:ec)?(?:_|\b)|tokens?_per_s|t_s$|throughput|tps)", "output"),

@@ -19,6 +19,7 @@ from raison.plan.constants_fit import solve
 from raison.plan.interval import factor_of, quantile
 from raison.plan.points import ENOUGH, Point, thinned
 from raison.plan.roofline import Constants
+from raison.plan.serving import Case
 
 Key = tuple[str, ...]
 Tree = dict[Key, Calibration]
@@ -73,10 +74,16 @@ def leave_each_out(points: Sequence[Point], whole: Tree, note: Note) -> list[Lef
             continue  # nothing is left to speak of it
         errors: dict[tuple[str, str], list[float]] = defaultdict(list)
         for point in some:
-            if point.fold == fold:
+            if point.fold == fold and not _stranger(point.case, whole, tree):
                 errors[point.case.kind, point.metric].append(point.error(deepest(tree, point.case).constants))
         found.append(LeftOut(fold, tree, {key: tuple(logs) for key, logs in errors.items()}))
     return found
+
+
+def _stranger(case: Case, whole: Tree, tree: Tree) -> bool:
+    """Whether the case's engine is known to the whole alone: how far an engine is off that was never seen says nothing
+    of those that were (calibration.STRANGE is for it)."""
+    return (case.kind, case.engine) in whole and (case.kind, case.engine) not in tree
 
 
 def grow(points: Sequence[Point], known: Tree, fold: str, note: Note) -> Tree:

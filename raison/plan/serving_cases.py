@@ -29,6 +29,7 @@ ENGINES: tuple[tuple[str, str], ...] = (
 GUESSING: Mapping[str, tuple[str, float]] = {
     "mtp": (r"\bmtp\b|multi-token", 1.8), "eagle": (r"eagle|medusa", 2.5), "draft": (r"speculat|draft", 2.5),
 }  # fmt: skip
+NO_GUESS = r"(?:no|without|w/o|off) *(?:mtp|eagle|spec)"
 HOSTED = 3.5
 """Tokens a step: MTP's second token is accepted in 85-90 % (DeepSeek-V3 report, section 5.4.3); EAGLE-3 and drafts as
 their papers' usual range."""
@@ -145,7 +146,7 @@ def _guessing(row: Row) -> tuple[float, tuple[str, ...]]:
     static = (chip_in(row.hardware) or Chip("", "gpu", (), {}, None, None)).kind in STATIC
     for pattern, gain in GUESSING.values():
         gain = HOSTED if static else gain
-        if re.search(pattern, text) and not re.search(r"(?:no|without|w/o|off) *(?:mtp|eagle|spec)", text):
+        if re.search(pattern, text) and not re.search(NO_GUESS, text):
             gain = 1 + words.acceptance if words.acceptance else gain
             return gain, (f"{gain:g} tokens a step by guessing ahead",)
     return 1.0, ()

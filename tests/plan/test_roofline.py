@@ -10,7 +10,17 @@ from raison.plan.batching import Load, closed_loop
 from raison.plan.chips import Chip, find_chip
 from raison.plan.models import find_model
 from raison.plan.precision import WIDTHS
-from raison.plan.roofline import Constants, Layout, Setup, cache_bytes, prefill_time, step_time, weight_bytes_read
+from raison.plan.roofline import (
+    ROWS,
+    Constants,
+    Layout,
+    Setup,
+    cache_bytes,
+    prefill_time,
+    riding_time,
+    step_time,
+    weight_bytes_read,
+)  # fmt: skip
 from raison.plan.serving import Case, figures, memory_of
 
 IDEAL = Constants(memory=1, decode=1, prefill=1, layer_us=0, hop_us=0, link=1, first_ms=0, queue=0, spread=1)
@@ -95,3 +105,41 @@ def test_a_chip_without_peaks_still_gets_a_time() -> None:
     bare = Chip("bare", "cpu", (), {}, None, 50.0)
     setup = Setup(find_model("llama-3.1-8b"), bare, WIDTHS["q4_k_m"], Layout(), IDEAL)
     assert 0.05 < step_time(setup, 1, 0).total < 0.2
+
+
+def test_layers_with_a_window_hold_and_compute_no_more_than_it() -> None:
+    shape = find_model("llama-4-maverick")  # 12 of 48 layers see everything, 36 the last 8,192 tokens
+    a_layer = 2 * 8 * 128
+    assert shape.cache_of(8192) == 48 * a_layer * 8192
+    assert shape.cache_of(100_000) == 12 * a_layer * 100_000 + 36 * a_layer * 8192
+    assert shape.decode_attention(100) == 48 * 4 * 40 * 128 * 100
+    within, beyond = shape.prompt_attention(8192, 0.0), shape.prompt_attention(32_768, 0.0)
+    assert within == 48 * 4 * 40 * 128 * 8192 / 2
+    seen = sum(min(place, 8192) for place in range(32_768)) / 32_768
+    assert beyond == pytest.approx(4 * 40 * 128 * (12 * 32_768 / 2 + 36 * seen), rel=1e-3)
+
+
+def test_prompts_that_ride_along_read_no_weight_again() -> None:
+    dense, experts = (_setup(name, "H200", Layout(tp=8), "fp8") for name in ("llama-3.1-70b", "r1-671b"))
+    assert riding_time(dense, 1000, 0.0, 0.5, 8).memory == 0
+    assert riding_time(dense, 1000, 0.0, 0.5, 8).arithmetic == prefill_time(dense, 1000).arithmetic / 2
+    ridden = riding_time(experts, 1000, 0.0, 1.0, 8).memory
+    assert 0 < ridden < prefill_time(experts, 1000).memory
+    assert ridden == pytest.approx(
+        (weight_bytes_read(experts, 1008) - weight_bytes_read(experts, 8)) / experts.bandwidth
+    )
+
+
+def test_steps_of_many_rows_come_near_a_prompt_s_share_of_the_peak() -> None:
+    constants = replace(IDEAL, decode=0.25, prefill=1.0)
+    setup = _setup("llama-3.1-8b", "H100", Layout(), constants=constants)
+    perfect = _setup("llama-3.1-8b", "H100", Layout())
+    shares = [step_time(perfect, rows, 0).arithmetic / step_time(setup, rows, 0).arithmetic for rows in (1, ROWS, 1e6)]
+    assert shares[0] == pytest.approx(0.25, abs=0.01) and shares[1] == pytest.approx(0.625) and shares[2] > 0.99
+
+
+def test_narrow_products_gain_what_software_has_of_them() -> None:
+    wide, narrow = ("bf16", "fp8")
+    for power, gain in ((1.0, 1979 / 989), (0.0, 1.0), (0.5, (1979 / 989) ** 0.5)):
+        setup = _setup("llama-3.1-8b", "H100", Layout(), constants=replace(IDEAL, narrow=power))
+        assert setup.peak(narrow) / setup.peak(wide) == pytest.approx(gain)

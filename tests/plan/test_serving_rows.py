@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from raison.errors import UserError
 from raison.plan.asked import asked_of
+from raison.plan.calibration import calibrations
 from raison.plan.rows import Prediction, Row, row_of
 from raison.plan.serving_cases import case_of, engine_of
 from raison.plan.serving_rows import predict
@@ -45,7 +47,10 @@ def _predicted(**values: str) -> Prediction:
         ("tok_s_per_gpu", "tok/s/GPU", ("output", "chip")),
         ("total_tok_s_per_gpu", "tok/s/GPU", ("total", "chip")), ("decode_tok_s", "tok/s", ("output", "all")),
         ("prefill_tok_s", "tok/s", ("prompt", "all")), ("tok_s_per_user", "tok/s/user", ("user", "all")),
-        ("output_throughput", "tokens/s", ("output", "all")), ("cost_per_Mtok_out", "USD/Mtok", ("cost_output", "all")),
+        ("output_throughput", "tokens/s", ("output", "all")), ("Tokens/s", "Tokens/s", ("output", "all")),
+        ("request_throughput", "req/s", ("requests", "all")), ("tokens/sec/user", "", ("user", "all")),
+        ("tg_tok_s", "t/s", ("output", "all")), ("pp_tok_s", "t/s", ("prompt", "all")),
+        ("cost_per_Mtok_out", "USD/Mtok", ("cost_output", "all")),
     ],
 )  # fmt: skip
 def test_metrics_are_read_as_they_are_written(metric: str, unit: str, expected: tuple[str, str]) -> None:
@@ -174,3 +179,45 @@ def test_silicon_lines_become_rows_of_the_chips_that_there_were(tmp_path: Path) 
     assert [row.metric for row in rows] == ["tpot_ms", "ttft_ms"], "once, and the aggregated line alone"
     assert rows[0].chips == 8 and rows[0].workload.tp == 8 and rows[0].workload.concurrency == 64
     assert rows[0].date == "2026-03"
+
+
+def test_a_promised_speed_makes_a_frontier_and_a_limit_of_time_is_one() -> None:
+    told = {"workload": "ISL/OSL 1k/1k at 50 tok/s/user", "metric": "output_tok_s_per_gpu", "unit": "tok/s/GPU"}
+    asked = asked_of(_row(**told))
+    assert asked is not None and asked.promised and asked.spread == "frontier"
+    limit = _predicted(**{**told, "workload": "ISL/OSL 1k/1k, TPOT <= 20 ms"})
+    assert limit.value.mid == pytest.approx(_predicted(**told).value.mid)
+    alone = asked_of(_row(metric="tok_s_per_user", workload="ISL/OSL 1k/1k at 50 tok/s/user"))
+    assert alone is not None and not alone.promised
+
+
+def test_a_model_s_own_guesses_are_taken_at_a_promised_speed_unless_the_row_says_no() -> None:
+    words = "ISL/OSL 8k/1k at 120 tok/s/user"
+    row = {"metric": "total_tok_s_per_gpu", "unit": "tok/s/GPU", "chips": "", "hardware": "B200"}
+    free, bare = (_predicted(**row, workload=text).value.mid for text in (words, f"{words}, no MTP"))
+    assert free > 1.5 * bare
+
+
+def test_no_submission_takes_longer_than_its_benchmark_allows() -> None:
+    row = {"workload": "MLPerf Inference v5.1 Server", "metric": "p99_ttft_ms", "source": "mlcommons/inference"}
+    assert _predicted(**row).value.mid <= 2000
+    assert _predicted(**{**row, "metric": "p99_tpot_ms"}).value.mid <= 80
+
+
+def test_engines_at_home_serve_one_user_unless_told_otherwise() -> None:
+    home = {"model": "Llama-3.1-8B", "params_total": "", "params_active": "", "hardware": "RTX 4090", "chips": "1",
+            "precision": "q4_k_m", "metric": "output_tok_s", "unit": "t/s"}  # fmt: skip
+    case = case_of(_row(**home, workload="llama.cpp"), asked_of(_row(**home)))[0]
+    assert case.load.streams == 1
+    assert case_of(_row(**home, workload="llama.cpp 8 users"), asked_of(_row(**home)))[0].load.streams == 8
+
+
+def test_the_width_is_read_from_the_model_s_name_too() -> None:
+    row = _row(model="Llama-3.1-70B-Instruct-FP8", params_total="", params_active="", precision="", workload="vllm")
+    assert case_of(row, asked_of(row))[0].width.name == "fp8"
+
+
+def test_an_engine_that_nobody_measured_gets_a_wider_interval() -> None:
+    entry = next(iter(calibrations().values()))
+    known = replace(entry, key=("gpu", "vllm"), sources=(), elsewhere={"tpot": 1.4})
+    assert known.spread("tpot", "", "vllm") == 1.4 < known.spread("tpot", "", "llama.cpp")

@@ -167,3 +167,16 @@ def test_a_file_without_a_needed_column_is_refused(tmp_path):
         read_rows(path)
     with pytest.raises(UserError, match="cannot be read"):
         read_rows(tmp_path / "nothing.csv")
+
+
+def test_a_vendor_s_page_of_speeds_is_a_record_and_models_with_experts_gain_nothing_by_it():
+    def speed(source, **values):
+        row = {"model": "Llama-3-70B", "hardware": "DGX-H100", "chips": "64", "precision": "fp8", "value": "1",
+               "metric": "tokens/sec/GPU", "workload": "pre-training seq8192", "source": source}  # fmt: skip
+        return predict(row_of({**row, **values})).value
+
+    record, plain = "NVIDIA-NeMo/Megatron-Bridge:docs/performance-summary.md", "somebody"
+    assert speed(record).mid > 1.2 * speed(plain).mid
+    mixture = {"model": "DeepSeek-V3", "workload": "pre-training seq4096"}
+    assert speed(record, **mixture).mid == pytest.approx(speed(plain, **mixture).mid)
+    assert speed(plain, **mixture).high / speed(plain, **mixture).mid > speed(plain).high / speed(plain).mid
