@@ -12,6 +12,7 @@ from math import log
 
 from raison.errors import UserError
 from raison.plan.asked import Asked, asked_of
+from raison.plan.models import described_model
 from raison.plan.roofline import Constants
 from raison.plan.rows import Row
 from raison.plan.serving import Case, memory_of
@@ -58,8 +59,13 @@ def points_of(rows: Iterable[Row]) -> list[Point]:
 
 
 def fold_of(row: Row) -> str:
-    """What is left out together with a row: its source, or its model within a source of many models."""
-    return f"{row.origin} {row.model}" if row.origin in CAMPAIGNS else row.origin
+    """What is left out together with a row: its source, or its model, however spelled, within a source of many."""
+    if row.origin not in CAMPAIGNS:
+        return row.origin
+    try:
+        return f"{row.origin} {described_model(row.model, row.params_total, row.params_active).name}"
+    except UserError:
+        return f"{row.origin} {row.model}"
 
 
 def thinned(points: Sequence[Point]) -> list[Point]:

@@ -22,6 +22,8 @@ SHARE = 0.9
 """Of the memory that engines take: vLLM's gpu_memory_utilization, SGLang's mem_fraction_static nearly."""
 SLACK = 1.1
 """Room of a sequence over its mean length: pages in part empty, and chance, as sequences grow to different lengths."""
+RESERVING = ("trtllm",)
+"""Engines that keep room for a whole answer from its start (TensorRT-LLM's GUARANTEED_NO_EVICT, its default)."""
 WORKSPACE = 2e9
 """Bytes of an accelerator that activations and captured graphs take."""
 STEP = 8192
@@ -98,7 +100,8 @@ def memory_of(case: Case) -> Memory:
     whole = case.width.bytes_of(shape) - shape.routed * case.width.weight
     weights = whole / (layout.tp * layout.pp) + shape.routed * case.width.weight / (layout.stage * layout.pp)
     setup = case.setup(Constants())
-    each = cache_bytes(setup, 1.0, (case.load.isl + case.load.osl / 2) * SLACK)
+    answer = case.load.osl * (1.0 if case.engine in RESERVING else 0.5)
+    each = cache_bytes(setup, 1.0, (case.load.isl + answer) * SLACK)
     has = (case.chip.mem_gb or inf) * 1e9
     work = WORKSPACE if case.chip.kind in ("gpu", "tpu") else 0.0
     return Memory(weights, each, has * SHARE - weights - work, has)

@@ -13,10 +13,11 @@ from raison.plan.calibration import calibrations, choose, keys_of
 from raison.plan.constants_fit import solve
 from raison.plan.cross import cross
 from raison.plan.fit import PRIOR, fit, grow, leave_each_out, with_elsewhere
-from raison.plan.points import Point, points_of
+from raison.plan.points import Point, fold_of, points_of
 from raison.plan.roofline import Constants
 from raison.plan.rows import Row, row_of
 from raison.plan.serving_rows import predict, value_of
+from raison.plan.silicon import SOURCE
 from raison.plan.validate import validate
 
 TRUTH = replace(PRIOR, memory=0.9, layer_us=90.0, prefill=0.4, first_ms=120.0, queue=0.2)
@@ -57,13 +58,22 @@ def test_few_points_stay_near_their_prior() -> None:
 
 def test_the_tree_keeps_engines_apart_and_says_how_far_off_a_stranger_is() -> None:
     fast, slow = replace(PRIOR, layer_us=40.0), replace(PRIOR, layer_us=160.0)
-    points = points_of([*_rows("one", "vllm", fast), *_rows("two", "sglang", slow)])
+    near = replace(PRIOR, layer_us=60.0)
+    points = points_of([*_rows("one", "vllm", fast), *_rows("two", "sglang", slow), *_rows("three", "vllm", near)])
     tree = fit(points, lambda _: None)
     vllm, sglang = (tree[("gpu", engine)].constants.layer_us for engine in ("vllm", "sglang"))
     assert vllm < 70 < sglang
     root = tree[("gpu",)]
-    assert root.sources == ("one", "two") and root.points == len(points) and root.dates == ("2026-01", "2026-01")
-    assert root.elsewhere["tpot"] > tree[("gpu", "vllm")].within["tpot"], "a source left out is predicted worse"
+    assert (
+        root.sources == ("one", "three", "two") and root.points == len(points) and root.dates == ("2026-01", "2026-01")
+    )
+    assert root.elsewhere["tpot"] > tree[("gpu", "sglang")].within["tpot"], "a source left out is predicted worse"
+
+
+def test_models_of_one_campaign_are_left_out_by_whatever_name() -> None:
+    rows = [replace(row, source=f"{SOURCE}", model=name) for row in _rows("lab", "vllm", PRIOR)[:1]
+            for name in ("deepseek-ai/DeepSeek-R1", "DeepSeek-V3", "Llama-3.1-70B")]  # fmt: skip
+    assert len({fold_of(row) for row in rows}) == 2
 
 
 def test_claims_money_and_waiting_streams_are_not_fitted_to() -> None:
