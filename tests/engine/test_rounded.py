@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Literal
 
@@ -96,23 +99,52 @@ def test_rounded_experts_stay_near(shape: str, width: Width) -> None:
     assert gaps(engine_of(model, width), twin_of(model, width)).mean() < 0.25
 
 
-@pytest.mark.usefixtures("variant")
-@pytest.mark.parametrize("width", ["fp32", "q8", "q4"])
-def test_a_team_computes_what_one_thread_does(width: Literal["fp32", "q8", "q4"]) -> None:
-    """A model too large for one thread's cache is shared out: the same bits for any number of threads and any batch."""
-    spec = replace(ALL["llama"], vocab_size=1280, hidden_size=512, intermediate_size=1536, num_hidden_layers=6)
-    model = random_model(spec)
-    prompts = [random_ids(3 + 7 * i, 1280, seed=i) for i in range(12)]
-    each = [params(i, max_tokens=8) for i in range(12)]
-    before, found = torch.get_num_threads(), []
+LARGE = {
+    "llama": replace(ALL["llama"], vocab_size=1280, hidden_size=512, intermediate_size=1536, num_hidden_layers=6),
+    "groups": replace(ALL["groups"], vocab_size=1280, hidden_size=512, moe_intermediate_size=512, n_routed_experts=16),
+}
+"""Too large for one thread's cache, so that threads share out every product."""
+
+
+@contextmanager
+def with_threads(threads: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
     try:
-        for threads in (1, 2, 3):
-            torch.set_num_threads(threads)
-            found.append([g[0].logprobs for g in engine_of(model, width).generate(prompts, each)])
-        ((alone,),) = engine_of(model, width).generate([prompts[5]], each[5])
+        yield
     finally:
         torch.set_num_threads(before)
-    assert found[0] == found[1] == found[2] and alone.logprobs == found[0][5]
+
+
+def answers(engine: Engine, prompts: list[list[int]]) -> list[list[float]]:
+    groups = engine.generate(prompts, [params(i, max_tokens=8) for i in range(len(prompts))])
+    return [group[0].logprobs for group in groups]
+
+
+@pytest.mark.usefixtures("variant")
+@pytest.mark.parametrize("width", ["fp32", "q8", "q4"])
+@pytest.mark.parametrize("shape", LARGE)
+def test_a_team_computes_what_one_thread_does(shape: str, width: Width | Literal["fp32"]) -> None:
+    """The same bits for any number of threads, more than there are cores among them, and for any batch."""
+    model = random_model(LARGE[shape])
+    prompts = [random_ids(3 + 7 * i, 1280, seed=i) for i in range(12)]
+    found = []
+    for threads in (1, 2, 3, 8):
+        with with_threads(threads):
+            found.append(answers(engine_of(model, width), prompts))
+    assert all(one == found[0] for one in found)
+    assert answers(engine_of(model, width), prompts[:1]) == found[0][:1]
+
+
+@pytest.mark.usefixtures("variant")
+def test_engines_at_once_do_not_disturb_each_other() -> None:
+    """Threads help one engine at a time; the others compute alone meanwhile."""
+    engines = [engine_of(random_model(LARGE["llama"]), "q4") for _ in range(3)]
+    prompts = [random_ids(5 + 9 * i, 1280, seed=i) for i in range(6)]
+    with with_threads(8):
+        alone = answers(engines[0], prompts)
+        with ThreadPoolExecutor(len(engines)) as pool:
+            assert list(pool.map(lambda engine: answers(engine, prompts), engines)) == [alone] * len(engines)
 
 
 @pytest.mark.usefixtures("variant")

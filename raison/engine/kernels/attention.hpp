@@ -37,7 +37,7 @@ class Attention {
   public:
     explicit Attention(Tile& tile) : tile_(tile) {}
 
-    // Rows beside each other that share enough: at least half of what they might, and not too little. No member is to be
+    // Rows beside each other that share enough: at least half of what they might, and not too little. No thread is to be
     // without a group for want of rows.
     void find_groups(const Layout& layout) {
         layout_ = layout;
@@ -64,17 +64,18 @@ class Attention {
         return layout_.own(cache + page * layout_.page<Number>(), part, place % layout_.page_size, column);
     }
 
-    // work(group, item): groups are shared out; where there are fewer than members, their items are.
+    // work(me, group, item): groups are shared out; where there are fewer than two a thread, their items are.
     template <class Work>
-    void each_head(const Member& me, int items, const Work& work) {
+    void each_head(int items, const Work& work) {
         const int groups = (int)groups_.size(), units = groups * items;
-        if (groups >= 2 * tile_.size) {
-            for (int g = me.index; g < groups; g += tile_.size)
-                for (int item = 0; item < items; item++) work(groups_[g], item);
-        } else {
-            for (int unit = me.index; unit < units; unit += tile_.size) work(groups_[unit / items], unit % items);
-        }
-        tile_.meet();
+        tile_.share(std::min(units, tile_.size), [&](Member& me, int part) {
+            if (groups >= 2 * tile_.size) {
+                for (int g = part; g < groups; g += tile_.size)
+                    for (int item = 0; item < items; item++) work(me, groups_[g], item);
+            } else {
+                for (int unit = part; unit < units; unit += tile_.size) work(me, groups_[unit / items], unit % items);
+            }
+        });
     }
 
     template <class Number>

@@ -36,14 +36,12 @@ class GroupedQuery {
 
     // Values of all heads, into `values`.
     template <class Number>
-    void run(Member& me, const Layer& l, Number* cache, Rows& values) {
+    void run(const Layer& l, Number* cache, Rows& values) {
         const Shape& s = tile_.model->s;
-        tile_.project(me, l.in, tile_.normed, Store{first_out_.row(0), first_out_.stride()});
-        tile_.meet();
-        tile_.each_row(me, [&](int i) { place_heads(l, cache, i); });
-        tile_.meet();
+        tile_.project(l.in, tile_.normed, Store{first_out_.row(0), first_out_.stride()});
+        tile_.each_row([&](int i) { place_heads(l, cache, i); });
         const int shared = s.heads / s.key_heads, parts = (shared + HEADS - 1) / HEADS;
-        attention_.each_head(me, s.key_heads * parts, [&](const RowGroup& group, int item) {
+        attention_.each_head(s.key_heads * parts, [&](Member& me, const RowGroup& group, int item) {
             const int g = item / parts, h = g * shared + item % parts * HEADS;
             const Heads heads{queries_.row(0) + h * s.head, queries_.stride(), s.head,
                               values.row(0) + h * s.head, values.stride(), s.head};

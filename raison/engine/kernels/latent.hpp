@@ -22,37 +22,39 @@ class Latent {
 
     // Values of all heads, into `values`.
     template <class Number>
-    void run(Member& me, const Layer& l, Number* cache, Rows& values) {
+    void run(const Layer& l, Number* cache, Rows& values) {
         const Shape& s = tile_.model->s;
-        project_queries(me, l, cache);
-        for (int h = me.index; h < s.heads; h += tile_.size) fold(me, l, h);
-        tile_.meet();
-        attention_.each_head(me, (s.heads + HEADS - 1) / HEADS, [&](const RowGroup& group, int item) {
+        project_queries(l, cache);
+        each_head([&](Member& me, int h) { fold(me, l, h); });
+        attention_.each_head((s.heads + HEADS - 1) / HEADS, [&](Member& me, const RowGroup& group, int item) {
             const int h = item * HEADS;
             const Heads heads{folded_.row(h), s.heads * folded_.stride(), folded_.stride(),
                               seen_.row(h), s.heads * seen_.stride(), seen_.stride()};
             attention_.attend(me, cache, group, std::min(HEADS, s.heads - h), {0, 0, s.kv_rank, false}, heads);
         });
-        for (int h = me.index; h < s.heads; h += tile_.size) expand(me, l, h, values);
-        tile_.meet();
+        each_head([&](Member& me, int h) { expand(me, l, h, values); });
     }
 
   private:
+    template <class Work>
+    void each_head(const Work& work) {
+        tile_.share([&](Member& me, int part) {
+            for (int h = part; h < tile_.model->s.heads; h += tile_.size) work(me, h);
+        });
+    }
+
     template <class Number>
-    void project_queries(Member& me, const Layer& l, Number* cache) {
+    void project_queries(const Layer& l, Number* cache) {
         const Shape& s = tile_.model->s;
-        tile_.project(me, l.in, tile_.normed, Store{first_out_.row(0), first_out_.stride()});
-        tile_.meet();
-        tile_.each_row(me, [&](int i) {
+        tile_.project(l.in, tile_.normed, Store{first_out_.row(0), first_out_.stride()});
+        tile_.each_row([&](int i) {
             if (s.q_rank) {
                 normalise(first_out_.row(i), l.q_norm, s.q_rank, s.epsilon, q_normed_.row(i));
                 if (tile_.rounds()) q_normed_.round(i);
             }
             write_latent(l, cache, i);
         });
-        tile_.meet();
-        tile_.project(me, l.queries, s.q_rank ? q_normed_ : tile_.normed, Store{queries_.row(0), queries_.stride()});
-        tile_.meet();
+        tile_.project(l.queries, s.q_rank ? q_normed_ : tile_.normed, Store{queries_.row(0), queries_.stride()});
     }
 
     template <class Number>
@@ -73,7 +75,7 @@ class Latent {
             std::memcpy(me.head_rows.row(i), queries_.row(i) + h * width, s.nope * 4);
             if (tile_.rounds()) me.head_rows.round(i);
         }
-        product(l.key_up[h], tile_.inputs(me, me.head_rows), tile_.count,
+        product(l.key_up[h], tile_.inputs(me.in, me.head_rows), tile_.count,
                 Store{folded_.row(h), s.heads * folded_.stride()});
         for (int i = 0; i < tile_.count; i++) {
             float* to = folded_.row(i * s.heads + h);

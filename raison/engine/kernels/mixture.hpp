@@ -18,28 +18,27 @@ class Mixture {
         affinity_.fit(TILE, s.experts);
     }
 
-    // Copies of rows stand expert after expert; every member computes its part of each product.
-    void run(Member& me, const Layer& l) {
-        tile_.project(me, l.router, tile_.normed, Store{affinity_.row(0), affinity_.stride()});
-        tile_.meet();
-        if (me.index == 0) send(me, l);
-        tile_.meet();
-        each_expert(me, [&](int x, int first, int n) {
+    // Copies of rows stand expert after expert; every thread computes its part of each product.
+    void run(const Layer& l) {
+        tile_.project(l.router, tile_.normed, Store{affinity_.row(0), affinity_.stride()});
+        send(Tile::mine(), l);
+        each_expert([&](Member& me, int part, int x, int first, int n) {
             for (int j = 0; j < n; j++) me.in[j] = tile_.normed.in(of_expert_[x][j].row);
             const Gated to{routed_.row(first), routed_.stride()};
-            product(l.expert_gate_up[x], me.in.data(), n, to, me.index, tile_.size);
+            product(l.expert_gate_up[x], me.in.data(), n, to, part, tile_.size);
         });
         if (tile_.rounds()) {
-            for (int c = me.index; c < places_.back(); c += tile_.size) routed_.round(c, tile_.model->s.expert_inner);
-            tile_.meet();
+            tile_.share([&](Member&, int part) {
+                for (int c = part; c < places_.back(); c += tile_.size) routed_.round(c, tile_.model->s.expert_inner);
+            });
         }
-        each_expert(me, [&](int x, int first, int n) {
+        each_expert([&](Member& me, int part, int x, int first, int n) {
             for (int j = 0; j < n; j++) {
                 me.in[j] = routed_.in(first + j);
                 me.token[j] = of_expert_[x][j].row, me.weight[j] = of_expert_[x][j].weight;
             }
             const Scatter to{tile_.x.row(0), tile_.x.stride(), me.token.data(), me.weight.data()};
-            product(l.expert_down[x], me.in.data(), n, to, me.index, tile_.size);
+            product(l.expert_down[x], me.in.data(), n, to, part, tile_.size);
         });
     }
 
@@ -50,14 +49,15 @@ class Mixture {
     };
 
     template <class Work>
-    void each_expert(Member& me, const Work& work) {
-        for (int x = 0; x < tile_.model->s.experts; x++) {
-            const int n = (int)of_expert_[x].size();
-            if (n == 0) continue;
-            me.in.resize(n), me.token.resize(n), me.weight.resize(n);
-            work(x, places_[x], n);
-        }
-        tile_.meet();
+    void each_expert(const Work& work) {
+        tile_.share([&](Member& me, int part) {
+            for (int x = 0; x < tile_.model->s.experts; x++) {
+                const int n = (int)of_expert_[x].size();
+                if (n == 0) continue;
+                me.in.resize(n), me.token.resize(n), me.weight.resize(n);
+                work(me, part, x, places_[x], n);
+            }
+        });
     }
 
     void send(Member& me, const Layer& l) {

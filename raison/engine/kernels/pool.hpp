@@ -1,12 +1,16 @@
-// Threads that wait for work: spinning for a while, since steps follow each other closely, then asleep. Not covered: a
-// process that forks after its first step.
+// Threads that share out the parts of one piece of work after the other, a few microseconds each.
+//
+// Whoever is on a core takes the next part, and nobody waits for a thread that has begun none: beside other programs a
+// thread may be off its core for milliseconds, hundreds of pieces long. The caller can do without help altogether, so
+// helpers are only ever asked, and a lost call costs speed alone. Not covered: a process that forks after its first step.
 #pragma once
 
 #include <immintrin.h>
+#include <sched.h>
 
+#include <algorithm>
 #include <atomic>
-#include <functional>
-#include <mutex>
+#include <chrono>
 #include <thread>
 
 namespace raison {
@@ -19,66 +23,122 @@ class Pool {
         return *pool;
     }
 
-    // Calls work(0) ... work(units - 1), each once, on up to `threads` threads; the caller is one of them.
-    void run(int threads, int units, const std::function<void(int)>& work) {
-        call(threads < units ? threads - 1 : units - 1, units, work);
-    }
-
-    // Calls work(0) ... work(threads - 1) at once, each on a thread of its own: they may wait for each other.
-    void together(int threads, const std::function<void(int)>& work) {
-        if (threads > 1) call(threads - 1, 0, work);
-        else work(0);
+    // Calls work(0) ... work(parts - 1), each once, on up to `threads` threads; the caller is one of them, and the only
+    // one while the pool works for somebody else or its help costs more than it brings.
+    template <class Work>
+    void run(int threads, int parts, const Work& work) {
+        const int helpers = std::min({threads, parts, MOST_HELPERS + 1}) - 1;
+        if (helpers < 1 || taken_.exchange(true, std::memory_order_acquire)) return alone(parts, work);
+        const Clock::time_point begun = Clock::now();
+        if (begun < alone_until_) alone(parts, work);
+        else together(helpers, parts, work, begun);
+        taken_.store(false, std::memory_order_release);
     }
 
   private:
-    // With `units` 0 every thread has one call, of its own number.
-    void call(int helpers, int units, const std::function<void(int)>& work) {
-        const std::lock_guard<std::mutex> one(running_);
-        next_.store(0, std::memory_order_relaxed);
-        if (helpers > 0) {
-            while (started_ < helpers) std::thread(&Pool::serve, this, started_++).detach();
-            work_ = &work;
-            units_ = units;
-            pending_.store(helpers, std::memory_order_relaxed);
-            const uint32_t round = (round_.load(std::memory_order_relaxed) >> 8) + 1;
-            round_.store(round << 8 | (uint32_t)helpers, std::memory_order_release);
-            round_.notify_all();
+    using Clock = std::chrono::steady_clock;
+    static constexpr int MOST_HELPERS = 255, CALLER = -1;
+    static constexpr auto IDLE = std::chrono::microseconds(400);   // a helper's waiting for work before it sleeps
+    static constexpr auto STALL = std::chrono::microseconds(100);  // the caller's, for parts that helpers have begun
+    static constexpr int DEAR = 10;                                // a longer wait is made up for by so much time alone
+    static constexpr auto CALLS = std::chrono::milliseconds(1);    // between calls to helpers that sleep
+
+    // The pieces of work are numbered in `offer_`'s upper half; below are helpers (8 bits) and parts that are left (24).
+    static int left(uint64_t offer) { return (int)(offer & 0xffffff); }
+    static int wanted(uint64_t offer) { return (int)(offer >> 24 & 0xff); }
+
+    template <class Work>
+    static void alone(int parts, const Work& work) {
+        for (int part = 0; part < parts; part++) work(part);
+    }
+
+    template <class Work>
+    void together(int helpers, int parts, const Work& work, Clock::time_point begun) {
+        offer(helpers, parts, [](const void* of, int part) { (*static_cast<const Work*>(of))(part); }, &work);
+        work(parts - 1);
+        int done = 1;
+        for (uint64_t seen; take(seen, CALLER);) done++;
+        if (pending_.fetch_sub(done, std::memory_order_acq_rel) > done && !finished()) await(begun);
+    }
+
+    void offer(int helpers, int parts, void (*work)(const void*, int), const void* of) {
+        while (started_ < helpers) std::thread(&Pool::serve, this, started_++).detach();
+        work_ = work, of_ = of;
+        pending_.store(parts, std::memory_order_relaxed);
+        if (const int core = sched_getcpu(); core != core_.load(std::memory_order_relaxed)) core_.store(core);
+        const uint64_t number = (offer_.load(std::memory_order_relaxed) >> 32) + 1;
+        offer_.store(number << 32 | (uint64_t)helpers << 24 | (uint64_t)(parts - 1), std::memory_order_release);
+        if (asleep_.load(std::memory_order_relaxed) > 0) call();
+    }
+
+    void call() {
+        const Clock::time_point now = Clock::now();
+        if (now - called_ < CALLS) return;
+        called_ = now;
+        calls_.fetch_add(1, std::memory_order_release);
+        calls_.notify_all();
+    }
+
+    // Whether there was a part for helper `index`, which is done now. A part that was taken keeps its piece of work alive.
+    bool take(uint64_t& seen, int index) {
+        seen = offer_.load(std::memory_order_acquire);
+        while (left(seen) > 0 && index < wanted(seen)) {
+            if (!offer_.compare_exchange_weak(seen, seen - 1, std::memory_order_acquire)) continue;
+            work_(of_, left(seen) - 1);
+            return true;
         }
-        units ? take(work, units) : work(0);
-        for (int spins = 0; helpers > 0 && pending_.load(std::memory_order_acquire) > 0; spins++)
-            spins < SPINS ? _mm_pause() : std::this_thread::yield();
+        return false;
     }
 
-    static constexpr int SPINS = 20000;
-
-    void take(const std::function<void(int)>& work, int units) {
-        for (int unit; (unit = next_.fetch_add(1, std::memory_order_relaxed)) < units;) work(unit);
+    // Whether the helpers' last parts are done, within a microsecond or so.
+    bool finished() const {
+        for (int spin = 0; spin < 64; spin++, _mm_pause())
+            if (pending_.load(std::memory_order_acquire) == 0) return true;
+        return false;
     }
 
-    // `round_` counts the calls, and in its low byte says how many threads the call wants.
+    // Asleep after a while, since a helper may need this very core. A wait that is longer than the work itself means that
+    // a helper has lost its core to another program in the midst of a part, and will again.
+    void await(Clock::time_point begun) {
+        const Clock::time_point waits = Clock::now();
+        while (Clock::now() < waits + STALL)
+            if (finished()) return;
+        for (int left; (left = pending_.load(std::memory_order_acquire)) > 0;) pending_.wait(left);
+        const Clock::time_point now = Clock::now();
+        if (now - waits > waits - begun) alone_until_ = now + DEAR * (now - waits);
+    }
+
     void serve(int index) {
-        for (uint32_t seen = 0;;) {
-            uint32_t now = round_.load(std::memory_order_acquire);
-            for (int spins = 0; now == seen && spins < SPINS; spins++) {
-                _mm_pause();
-                now = round_.load(std::memory_order_acquire);
-            }
-            if (now == seen) {
-                round_.wait(seen, std::memory_order_acquire);
-                continue;
-            }
-            seen = now;
-            if (index >= (int)(now & 255)) continue;
-            units_ ? take(*work_, units_) : (*work_)(index + 1);
-            pending_.fetch_sub(1, std::memory_order_acq_rel);
+        for (uint64_t seen;;) {
+            while (take(seen, index))
+                if (pending_.fetch_sub(1, std::memory_order_acq_rel) == 1) pending_.notify_one();
+            const uint32_t call = calls_.load(std::memory_order_acquire);
+            if (comes(seen)) continue;
+            asleep_.fetch_add(1, std::memory_order_relaxed);
+            calls_.wait(call, std::memory_order_acquire);
+            asleep_.fetch_sub(1, std::memory_order_relaxed);
         }
     }
 
-    std::mutex running_;
-    std::atomic<uint32_t> round_{0};
-    std::atomic<int> next_{0}, pending_{0};
-    const std::function<void(int)>* work_ = nullptr;
-    int units_ = 0, started_ = 0;
+    // Whether another offer comes while it is worth waiting for: not on the core that the caller itself needs.
+    bool comes(uint64_t after) const {
+        const Clock::time_point stop = Clock::now() + IDLE;
+        while (Clock::now() < stop && sched_getcpu() != core_.load(std::memory_order_relaxed))
+            for (int spin = 0; spin < 32; spin++, _mm_pause())
+                if (offer_.load(std::memory_order_relaxed) != after) return true;
+        return false;
+    }
+
+    // Each line of memory is written by one side at a time.
+    alignas(64) std::atomic<uint64_t> offer_{0};
+    alignas(64) std::atomic<int> pending_{0};
+    void (*work_)(const void*, int) = nullptr;
+    const void* of_ = nullptr;
+    alignas(64) std::atomic<int> core_{-1}, asleep_{0};
+    std::atomic<uint32_t> calls_{0};
+    std::atomic<bool> taken_{false};
+    Clock::time_point called_{}, alone_until_{};
+    int started_ = 0;
 };
 
 }  // namespace raison

@@ -18,21 +18,18 @@ inline std::vector<int> units_of(const Step& step) {
     return bounds;
 }
 
+// What a thread computes in is kept between steps.
+inline Walk& own_walk() {
+    static thread_local Walk walk;
+    return walk;
+}
+
 inline void run(const Model& model, const Step& step) {
-    if (step.threads > 1 && model.bytes() > TEAM_BYTES) {
-        static Walk together;
-        Pool::shared().together(step.threads, [&](int index) {
-            static thread_local Member me;
-            me.index = index;
-            together.run(model, step, 0, step.segments, step.threads, me);
-        });
-        return;
-    }
+    if (step.threads > 1 && model.bytes() > TEAM_BYTES)
+        return own_walk().run(model, step, 0, step.segments, step.threads);
     const std::vector<int> bounds = units_of(step);
     Pool::shared().run(step.threads, (int)bounds.size() - 1, [&](int unit) {
-        static thread_local Walk alone;
-        static thread_local Member me;
-        alone.run(model, step, bounds[unit], bounds[unit + 1], 1, me);
+        own_walk().run(model, step, bounds[unit], bounds[unit + 1], 1);
     });
 }
 

@@ -1,9 +1,6 @@
 // The rows that go through the network together, and the threads that take them: what every part of a layer works on.
 #pragma once
 
-#include <atomic>
-#include <thread>
-
 #include "network.hpp"
 #include "rows.hpp"
 
@@ -28,36 +25,33 @@ struct Step {
     int64_t cache_bits;                  // 32, 16: halves, or 8: bytes with scales
 };
 
-// What one thread of a team has for itself.
+// What one thread has for itself.
 struct Member {
-    int index = 0;
     Rows scores, head_rows;
     std::vector<In> in;
     std::vector<int> token;
     std::vector<float> weight, choice, group;
-    std::vector<int64_t> line;
 };
 
 class Tile {
   public:
     const Model* model = nullptr;
     const Step* step = nullptr;
-    int first = 0, count = 0, size = 1;   // rows of the step, and threads of the team
+    int first = 0, count = 0, size = 1;   // rows of the step, and threads that take them
     const int64_t* pages[TILE] = {};      // of each row's sequence
     Rows x, normed;                       // the residual stream, and its norm
 
-    // Where the team waits for each other; `members` before `size` is known to all.
-    void meet() { meet(size); }
-    void meet(int members) {
-        if (members == 1) return;
-        const uint32_t turn = turn_.load(std::memory_order_relaxed);
-        if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == members) {
-            arrived_.store(0, std::memory_order_relaxed);
-            turn_.store(turn + 1, std::memory_order_release);
-            return;
-        }
-        for (int spins = 0; turn_.load(std::memory_order_acquire) == turn; spins++)
-            spins < 1 << 14 ? _mm_pause() : std::this_thread::yield();
+    // work(me, part) of each of `parts`, by default one a thread, on whichever threads are there; done when it returns.
+    template <class Work>
+    void share(int parts, const Work& work) {
+        Pool::shared().run(size, parts, [&](int part) { work(mine(), part); });
+    }
+    template <class Work>
+    void share(const Work& work) { share(size, work); }
+
+    static Member& mine() {
+        static thread_local Member me;
+        return me;
     }
 
     // The next rows, up to `stop`; `segment` is the first of them's and becomes the last one's.
@@ -74,34 +68,36 @@ class Tile {
     int length(int i) const { return (int)place(i) + 1; }
     bool rounds() const { return model->rounds(); }
 
-    // Neighbours go to one member: what they write may share a line of memory.
+    // Neighbours go to one thread: what they write may share a line of memory.
     template <class Work>
-    void each_row(const Member& me, const Work& work) {
-        for (int i = count * me.index / size; i < count * (me.index + 1) / size; i++) work(i);
+    void each_row(const Work& work) {
+        const int parts = std::min(size, count);
+        share(parts, [&](Member&, int part) {
+            for (int i = count * part / parts; i < count * (part + 1) / parts; i++) work(i);
+        });
     }
 
     template <class Out>
-    void project(Member& me, const Matrix& w, Rows& rows, const Out& out) {
-        product(w, inputs(me, rows), count, out, me.index, size);
+    void project(const Matrix& w, Rows& rows, const Out& out) {
+        const In* in = inputs(in_, rows);
+        share([&](Member&, int part) { product(w, in, count, out, part, size); });
     }
 
-    In* inputs(Member& me, Rows& rows) {
-        me.in.resize(count);
-        for (int i = 0; i < count; i++) me.in[i] = rows.in(i);
-        return me.in.data();
+    In* inputs(std::vector<In>& in, Rows& rows) {
+        in.resize(count);
+        for (int i = 0; i < count; i++) in[i] = rows.in(i);
+        return in.data();
     }
 
-    void norm_rows(Member& me, const float* weight) {
-        each_row(me, [&](int i) {
+    void norm_rows(const float* weight) {
+        each_row([&](int i) {
             normalise(x.row(i), weight, model->s.hidden, model->s.epsilon, normed.row(i));
             if (rounds()) normed.round(i);
         });
-        meet();
     }
 
   private:
-    std::atomic<int> arrived_{0};
-    std::atomic<uint32_t> turn_{0};
+    std::vector<In> in_;
 };
 
 }  // namespace raison
