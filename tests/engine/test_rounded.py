@@ -116,7 +116,7 @@ def with_threads(threads: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def answers(engine: Engine, prompts: list[list[int]]) -> list[list[float]]:
+def answers(engine: Engine, prompts: list[list[int]]) -> list[tuple[float, ...]]:
     groups = engine.generate(prompts, [params(i, max_tokens=8) for i in range(len(prompts))])
     return [group[0].logprobs for group in groups]
 

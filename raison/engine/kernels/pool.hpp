@@ -37,10 +37,13 @@ class Pool {
 
   private:
     using Clock = std::chrono::steady_clock;
+    using Seconds = std::chrono::duration<double>;
     static constexpr int MOST_HELPERS = 255, CALLER = -1;
     static constexpr auto IDLE = std::chrono::microseconds(400);   // a helper's waiting for work before it sleeps
     static constexpr auto STALL = std::chrono::microseconds(100);  // the caller's, for parts that helpers have begun
-    static constexpr int DEAR = 10;                                // a longer wait is made up for by so much time alone
+    static constexpr auto WINDOW = std::chrono::milliseconds(100);  // in which longer waits than these are added up
+    static constexpr double DEAR = 0.25;  // of the time lost in waits: one thread alone is as fast then
+    static constexpr int PAUSE = 20;      // times what was lost, before help is tried again
     static constexpr auto CALLS = std::chrono::milliseconds(1);    // between calls to helpers that sleep
 
     // The pieces of work are numbered in `offer_`'s upper half; below are helpers (8 bits) and parts that are left (24).
@@ -105,7 +108,18 @@ class Pool {
             if (finished()) return;
         for (int left; (left = pending_.load(std::memory_order_acquire)) > 0;) pending_.wait(left);
         const Clock::time_point now = Clock::now();
-        if (now - waits > waits - begun) alone_until_ = now + DEAR * (now - waits);
+        if (now - waits > waits - begun) lose(now - waits, now);
+    }
+
+    void lose(Clock::duration lost, Clock::time_point now) {
+        if (now - counted_from_ > WINDOW) {
+            lost_ = lost_ * (Seconds(WINDOW) / (now - counted_from_));
+            counted_from_ = now - WINDOW;
+        }
+        lost_ += lost;
+        if (lost_ < DEAR * (now - counted_from_)) return;
+        counted_from_ = alone_until_ = now + std::chrono::duration_cast<Clock::duration>(PAUSE * lost_);
+        lost_ = {};
     }
 
     void serve(int index) {
@@ -137,7 +151,8 @@ class Pool {
     alignas(64) std::atomic<int> core_{-1}, asleep_{0};
     std::atomic<uint32_t> calls_{0};
     std::atomic<bool> taken_{false};
-    Clock::time_point called_{}, alone_until_{};
+    Clock::time_point called_{}, alone_until_{}, counted_from_{};
+    Seconds lost_{0};
     int started_ = 0;
 };
 
