@@ -42,7 +42,7 @@ class Pool {
     static constexpr auto IDLE = std::chrono::microseconds(400);   // a helper's waiting for work before it sleeps
     static constexpr auto STALL = std::chrono::microseconds(100);  // the caller's, for parts that helpers have begun
     static constexpr auto WINDOW = std::chrono::milliseconds(100);  // in which longer waits than these are added up
-    static constexpr double DEAR = 0.25;  // of the time lost in waits: one thread alone is as fast then
+    static constexpr double DEAR = 0.4;   // of the time lost in waits: one thread alone is as fast then
     static constexpr int PAUSE = 20;      // times what was lost, before help is tried again
     static constexpr auto CALLS = std::chrono::milliseconds(1);    // between calls to helpers that sleep
 
