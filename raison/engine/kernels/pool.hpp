@@ -39,12 +39,12 @@ class Pool {
     using Clock = std::chrono::steady_clock;
     using Seconds = std::chrono::duration<double>;
     static constexpr int MOST_HELPERS = 255, CALLER = -1;
-    static constexpr auto IDLE = std::chrono::microseconds(400);   // a helper's waiting for work before it sleeps
-    static constexpr auto STALL = std::chrono::microseconds(100);  // the caller's, for parts that helpers have begun
+    static constexpr auto IDLE = std::chrono::microseconds(400);    // a helper's waiting for work before it sleeps
+    static constexpr auto STALL = std::chrono::microseconds(100);   // the caller's, for parts that helpers have begun
     static constexpr auto WINDOW = std::chrono::milliseconds(100);  // in which longer waits than these are added up
-    static constexpr double DEAR = 0.4;   // of the time lost in waits: one thread alone is as fast then
-    static constexpr int PAUSE = 20;      // times what was lost, before help is tried again
-    static constexpr auto CALLS = std::chrono::milliseconds(1);    // between calls to helpers that sleep
+    static constexpr double DEAR = 0.4;                             // of the time lost so: one thread is as fast then
+    static constexpr int PAUSE = 20;                                // times what was lost, before help is tried again
+    static constexpr auto CALLS = std::chrono::milliseconds(1);     // between calls to helpers that sleep
 
     // The pieces of work are numbered in `offer_`'s upper half; below are helpers (8 bits) and parts that are left (24).
     static int left(uint64_t offer) { return (int)(offer & 0xffffff); }
