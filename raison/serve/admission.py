@@ -13,7 +13,9 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections import deque
+from collections import Counter, deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from raison.serve.access import Caller
@@ -63,14 +65,33 @@ class Admission:
         self._most_requests, self._most_tokens = queued_requests, queued_tokens
         self._lines: dict[str, Line] = {}
         self._turns: deque[str] = deque()
+        self._coming: Counter[str] = Counter()
+        """Requests of each key that are on their way to the queue."""
         self._seconds = 1.0
         """How long a request runs, on average of late."""
 
     def check(self, caller: Caller) -> None:
-        """Raises Limited where `enter` would turn away a request of one token: costs nothing, so ask it first."""
+        """Raises Limited where `enter` would turn away a request of one token, so that a crowd that comes in one moment
+        is told so before its requests are read.
+        """
+        room = self._most_requests + (0 if self.waiting else self._free[0])
+        if self.waiting + self._coming.total() < room:
+            return
         line = self._lines.get(caller.key)
-        if self.waiting >= self._most_requests and line is not None and line is self._longest():
+        crowding = self._coming[caller.key]
+        if (line is not None and line is self._longest()) or (crowding and crowding == max(self._coming.values())):
             raise self._full()
+
+    @contextmanager
+    def coming(self, caller: Caller) -> Iterator[None]:
+        """A request on its way to the queue, which may soon be full of those who are."""
+        self._coming[caller.key] += 1
+        try:
+            yield
+        finally:
+            self._coming[caller.key] -= 1
+            if not self._coming[caller.key]:
+                del self._coming[caller.key]
 
     async def enter(self, caller: Caller, branches: int, tokens: int) -> Place:
         """Wait for a turn. What is larger than all there is counts as all there is. Raises Limited when full."""
@@ -158,7 +179,7 @@ class Admission:
 
     def _full(self) -> Limited:
         wait = self.retry_after
-        why = f"{self.waiting} requests are waiting and no more may; try again in {wait:.0f} s"
+        why = f"{self.waiting + self._coming.total()} requests are waiting and no more may; try again in {wait:.0f} s"
         return Limited(why, "rate_limit_error", "queue_full", wait)
 
     def _withdraw(self, place: Place) -> None:

@@ -25,10 +25,8 @@ NAMES: dict[ReasoningField, tuple[str, ...]] = {
     "reasoning": ("reasoning",),
     "both": ("reasoning_content", "reasoning"),
 }
-
-
-def quote(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
+quote = json.JSONEncoder(ensure_ascii=False).encode
+"""A text as JSON; `json.dumps` would make an encoder each time."""
 
 
 def usage(job: Job, used: Used) -> dict[str, Any]:

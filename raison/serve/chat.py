@@ -32,7 +32,7 @@ async def chat_completions(body: ChatRequest, request: Request) -> Response:
     service: Service = request.app.state.service
     caller: Caller = request.state.caller
     service.check(caller, body.model)
-    order = await service.read(order_of, body, service)
+    order = await service.read(caller, order_of, body)
     tools = form_of(service.reasoner.tokenizer) if body.tools else None
     if order.plan is None:
         job = Job(service, caller, order, "chatcmpl")

@@ -41,7 +41,7 @@ async def completions(body: CompletionRequest, request: Request) -> Response:
     service: Service = request.app.state.service
     caller: Caller = request.state.caller
     service.check(caller, body.model)
-    job = Job(service, caller, await service.read(order_of, body, service), "cmpl")
+    job = Job(service, caller, await service.read(caller, order_of, body), "cmpl")
     view = TextView(job, body)
     return await answered(request, job, view, bool(body.stream))
 

@@ -7,6 +7,7 @@ by giving its own name this machine's address (DNS rebinding). Not covered: what
 
 from __future__ import annotations
 
+import asyncio
 from urllib.parse import urlsplit
 
 from starlette.exceptions import HTTPException
@@ -33,6 +34,8 @@ def is_open(path: str, method: str) -> bool:
 class Gate:
     def __init__(self, app: ASGIApp, service: Service) -> None:
         self._app, self._service = app, service
+        self._asked: dict[str | None, asyncio.Future[Caller]] = {}
+        """By Authorization header: questions to the books that no thread has begun to answer yet."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and not is_open(scope["path"], scope["method"]):
@@ -49,14 +52,27 @@ class Gate:
         await self._app(scope, receive, send)
 
     async def _caller(self, request: Request) -> Caller:
-        service = self._service
-        caller = await service.book(service.access.caller, sole_authorization(request.headers.raw))
+        caller = await self.known(sole_authorization(request.headers.raw))
         if caller.key == "local" and hostname(request.headers.get("host", "")) not in LOOPBACK:
             raise Denied(
                 "this server has no keys and answers this machine only; its address must be localhost or 127.0.0.1",
                 403, "invalid_request_error", "loopback_only",
             )  # fmt: skip
         return caller
+
+    async def known(self, authorization: str | None) -> Caller:
+        """Who sent that header. A crowd that sent the same one before the books were opened is told of one look."""
+        asked = self._asked.get(authorization)
+        if asked is None:
+            asked = asyncio.ensure_future(self._service.book(self._look_up, authorization))
+            asked.add_done_callback(_heed)
+            self._asked[authorization] = asked
+        return await asyncio.shield(asked)
+
+    def _look_up(self, authorization: str | None) -> Caller:
+        """In a thread. Who asks after this line wants a later look."""
+        self._asked.pop(authorization, None)
+        return self._service.access.caller(authorization)
 
     async def _limited(self, request: Request, receive: Receive) -> Receive:
         """The same body, which may not be too large. One that says itself that it is is refused once it has come, for
@@ -79,6 +95,12 @@ class Gate:
             return message
 
         return counted
+
+
+def _heed(asked: asyncio.Future[Caller]) -> None:
+    """An error that nobody waits for any more is no news."""
+    if not asked.cancelled():
+        asked.exception()
 
 
 def hostname(host: str) -> str | None:

@@ -17,7 +17,7 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 
 from raison.engine.sequence import Event, sample_seed
@@ -198,8 +198,8 @@ class Job:
         for tell in self.on_end:
             tell(error or self._stopped)
 
-    def hear(self, branch: int, event: Event, at: float) -> None:
-        self._outbox.hear(branch, event, at)
+    def hear(self, branch: int, events: Sequence[Event], at: float) -> None:
+        self._outbox.hear(branch, events, at)
 
     def fail(self, error: BaseException) -> None:
         self._outbox.fail(error)

@@ -1,10 +1,9 @@
 """The engine's thread: one thread owns an Engine and steps it; the asyncio side starts and cancels branches and hears.
 
 What is asked goes in through a queue, and is taken between two steps. What is told comes out once a step, not once a
-token: events gather in a list, and the event loop is woken only where it has not been already, so that a loop that is
-behind finds several steps at once. Nothing on the asyncio side ever waits for a step. A step that fails ends every
-branch with the error and the thread with it; health then says so. Not covered: who may start what and when
-(admission.py), what becomes of the events (outbox.py, sampler.py).
+token, and a loop that is behind finds several steps at once. Nothing on the asyncio side ever waits for a step. A step
+that fails ends every branch with the error and the thread with it; health then says so. Not covered: who may start
+what and when (admission.py), when what is told is handed out (post.py), what becomes of it (outbox.py, sampler.py).
 """
 
 from __future__ import annotations
@@ -15,21 +14,20 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
+from operator import attrgetter
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 from raison.engine.sequence import Event, SamplingParams, Stats
 from raison.errors import UserError
 from raison.serve.mistake import unavailable
+from raison.serve.post import Post
 from raison.serve.refusal import Refused
 
 if TYPE_CHECKING:
     from raison.engine.engine import Engine
     from raison.reasoner import Reasoner
 
-PACE_SECONDS = 0.005
-"""Events are handed out at most so often: nobody reads faster, and each time costs every stream a chunk."""
-PAUSE = 4
-"""And not before so many times as long has passed as handing out took: the engine wants the processor too."""
 State = Literal["loading", "ready", "failed", "stopped"]
 Command: TypeAlias = "Callable[[Engine], None]"
 
@@ -37,8 +35,8 @@ Command: TypeAlias = "Callable[[Engine], None]"
 class Listener(Protocol):
     """Who hears branches; called on the event loop."""
 
-    def hear(self, branch: int, event: Event, at: float) -> None:
-        """`at`: time.perf_counter() after the step."""
+    def hear(self, branch: int, events: Sequence[Event], at: float) -> None:
+        """What one step told of a branch. `at`: time.perf_counter() after the step."""
 
     def fail(self, error: BaseException) -> None:
         """The engine is gone; no branch will be heard of again."""
@@ -65,6 +63,10 @@ class Ticket:
     """Branch -> the engine's number; the engine's thread alone reads and writes it."""
 
 
+Told: TypeAlias = tuple[Ticket, int, list[Event], float]
+"""Whose branch, which one, what a step told of it, and when."""
+
+
 class EngineLoop:
     """Made and used on the event loop; `start_thread` begins loading, `state` tells how far it is."""
 
@@ -77,15 +79,14 @@ class EngineLoop:
         self._load = load
         self._commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
         self._listening: dict[int, tuple[Ticket, int]] = {}
-        self._told: list[tuple[Ticket, int, Event, float]] = []
-        self._ringing = False
+        self._post: Post[Told] = Post(_hand)
         self._starting: set[asyncio.Future[None]] = set()
-        self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._main, name="engine", daemon=True)
 
     def start_thread(self, changed: Callable[[], None]) -> None:
         """`changed` is called on the event loop when the state changes."""
         self._loop, self._changed = asyncio.get_running_loop(), changed
+        self._post.open(self._loop)
         self._thread.start()
 
     def stop(self) -> None:
@@ -139,8 +140,9 @@ class EngineLoop:
             self.stats = engine.stats
             self._become("ready")
             while self._obey(engine):
-                self._tell(engine.step())
+                events = engine.step()
                 self.stats = engine.stats
+                self._tell(events, more=bool(self.stats.running or self.stats.waiting))
         except BaseException as error:
             self._fail(error)
 
@@ -162,35 +164,18 @@ class EngineLoop:
     def _stop(self, engine: Engine) -> None:
         """What `stop` asks for; `_obey` knows it."""
 
-    def _tell(self, events: Sequence[Event]) -> None:
-        if not events:
-            return
+    def _tell(self, events: Sequence[Event], more: bool) -> None:
+        """`more`: whether another step follows."""
         now = time.perf_counter()
-        told = []
-        for event in events:
-            ticket, branch = self._listening[event.sequence_id]
-            if event.finished is not None:
-                del self._listening[event.sequence_id], ticket.sequences[branch]
-            told.append((ticket, branch, event, now))
-        with self._lock:
-            self._told += told
-            ring, self._ringing = not self._ringing, True
-        if ring:
-            self._call(self._deliver)
+        told = [(*self._heard_by(number, own), own, now) for number, own in by_sequence(events)]
+        self._post.put(told, more)
 
-    def _deliver(self) -> None:
-        """Hand out what was told, and look again a little later, as long as there was something."""
-        with self._lock:
-            told, self._told = self._told, []
-            self._ringing = bool(told)
-        begun = self._loop.time()
-        for ticket, branch, event, at in told:
-            ticket.listener.hear(branch, event, at)
-        if told:
-            self._loop.call_soon(self._pause, begun)  # after the readers that were woken
-
-    def _pause(self, begun: float) -> None:
-        self._loop.call_later(max(PACE_SECONDS, PAUSE * (self._loop.time() - begun)), self._deliver)
+    def _heard_by(self, number: int, events: Sequence[Event]) -> tuple[Ticket, int]:
+        """Whose sequence it is, and which branch; forgotten where it has ended."""
+        ticket, branch = self._listening[number]
+        if events[-1].finished is not None:
+            del self._listening[number], ticket.sequences[branch]
+        return ticket, branch
 
     def _fail(self, error: BaseException) -> None:
         self.error = error
@@ -214,6 +199,11 @@ class EngineLoop:
             self._loop.call_soon_threadsafe(function, *arguments)
 
 
+def _hand(told: Told) -> None:
+    ticket, branch, events, at = told
+    ticket.listener.hear(branch, events, at)
+
+
 def gone(error: BaseException | None) -> Refused:
     """What is raised where no engine runs any more."""
     why = f": {error}" if isinstance(error, UserError) else ""
@@ -227,6 +217,11 @@ def _resolve(done: asyncio.Future[None], error: Exception | None) -> None:
         done.set_result(None)
     else:
         done.set_exception(error)
+
+
+def by_sequence(events: Sequence[Event]) -> Iterator[tuple[int, list[Event]]]:
+    """Runs of events of one sequence; a step tells a sequence's events one after the other."""
+    return ((number, list(own)) for number, own in groupby(events, attrgetter("sequence_id")))
 
 
 def _alike(draws: Sequence[Draw]) -> Iterator[Sequence[Draw]]:

@@ -7,7 +7,7 @@ Not covered: strategies, which want every event (sampler.py).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from raison.engine.sequence import Event
@@ -43,23 +43,21 @@ class Outbox:
         self._said: dict[int, Said] = {}
         self._ready = asyncio.Event()
 
-    def hear(self, branch: int, event: Event, at: float) -> None:
+    def hear(self, branch: int, events: Sequence[Event], at: float) -> None:
+        """What one step told of a branch."""
         said = self._said.get(branch)
         if said is None:
             said = self._said[branch] = Said(branch)
-        if event.text:
-            if event.thinking:
-                said.thinking += event.text
-            else:
-                said.answer += event.text
-        if event.token_id is not None:
-            self.drawn += 1
-            if self.first_at is None:
-                self.first_at = at
+        said.thinking += "".join([event.text for event in events if event.text and event.thinking])
+        said.answer += "".join([event.text for event in events if event.text and not event.thinking])
+        drawn = sum([event.token_id is not None for event in events])
+        if drawn and self.first_at is None:
+            self.first_at = at
+        self.drawn += drawn
         if self._tokens:
-            said.tokens.append(event)
-        if event.finished is not None:
-            said.finished = self.completions[branch] = event.finished
+            said.tokens += events
+        if (finished := events[-1].finished) is not None:
+            said.finished = self.completions[branch] = finished
             self._finished()
         self._ready.set()
 

@@ -73,7 +73,7 @@ async def responses(body: ResponsesRequest, request: Request) -> Response:
     service: Service = request.app.state.service
     caller: Caller = request.state.caller
     service.check(caller, body.model)
-    order = await service.read(order_of, body, service)
+    order = await service.read(caller, order_of, body)
     job = Job(service, caller, order, "resp")
     tools = form_of(service.reasoner.tokenizer) if body.tools else None
     view = ResponseView(job, body.model_dump(exclude={"input", "stream"}, by_alias=True), tools)

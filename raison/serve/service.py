@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeVar
 from raison import __version__
 from raison.serve.access import Access, Caller
 from raison.serve.admission import Admission, Room
-from raison.serve.asking import Reach
+from raison.serve.asking import Order, Reach
 from raison.serve.checkers import Checkers
 from raison.serve.conversation import chat_ids
 from raison.serve.loop import EngineLoop, State
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+B = TypeVar("B")
 OVERCOMMIT = 2
 """Most tokens admitted, in caches: requests seldom use all that they may, and the engine puts one back if they do."""
 LOG = logging.getLogger("raison.serve")
@@ -173,10 +174,11 @@ class Service:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._books, lambda: function(*args, **kwargs))
 
-    async def read(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call what takes a processor for a while: templates and long texts."""
+    async def read(self, caller: Caller, order_of: Callable[[B, Service], Order], body: B) -> Order:
+        """What a request asks: templates and long texts take a processor for a while."""
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._texts, lambda: function(*args, **kwargs))
+        with self.admission.coming(caller):
+            return await loop.run_in_executor(self._texts, order_of, body, self)
 
     def _became(self) -> None:
         """The engine's state has changed."""

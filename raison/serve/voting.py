@@ -10,7 +10,7 @@ is billed, cancelled branches included. Not covered: the strategies (think/).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from raison.engine.sequence import Event
@@ -36,9 +36,10 @@ class VoteJob(Job):
         self._sampler = LoopSampler(service, self._ticket, order)
         self._driving: asyncio.Future[Outcome] | None = None
 
-    def hear(self, branch: int, event: Event, at: float) -> None:
-        super().hear(branch, event, at)
-        self._sampler.hear(branch, event)
+    def hear(self, branch: int, events: Sequence[Event], at: float) -> None:
+        super().hear(branch, events, at)
+        for event in events:
+            self._sampler.hear(branch, event)
 
     def fail(self, error: BaseException) -> None:
         super().fail(error)

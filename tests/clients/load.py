@@ -3,9 +3,9 @@
     raison serve --port 8000 &
     python tests/clients/load.py http://127.0.0.1:8000 --pid $! --clients 200 --seconds 300 --storm 5000
 
-It prints one JSON object: times between chunks, what was refused and how fast, the server's memory before and after,
-and whether the engine is empty at the end; exit code 1 where something was left behind. Sockets are read raw, so that
-the client costs little on the machine that also serves.
+It prints one JSON object: times between texts and between tokens (bare.py has them of the engine alone), what was
+refused and how fast, the server's memory before and after, and whether the engine is empty at the end; exit code 1
+where something was left behind. Sockets are read raw, so that the client costs little on the machine that also serves.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import argparse
 import asyncio
 import json
 import random
+import re
 import sys
 import time
 from dataclasses import dataclass, field
@@ -21,6 +22,12 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 CHUNK = b"data: {"
+TEXTS = re.compile(rb'"delta":\{"(?:reasoning_)?content":')
+"""What begins the text of a chunk; the first chunk of an answer, which has a role, is not one."""
+DRAWN = re.compile(rb'"completion_tokens": ?(\d+)')
+
+KEPT = 2000
+"""Bytes of an answer's end, which hold its usage."""
 
 
 @dataclass
@@ -29,9 +36,11 @@ class Seen:
 
     statuses: dict[int, int] = field(default_factory=dict)
     first: list[float] = field(default_factory=list)
-    """Seconds from the request to its first chunk."""
+    """Seconds from the request to its first text."""
     between: list[float] = field(default_factory=list)
-    """Seconds between two reads that brought chunks, over the chunks that the second brought."""
+    """Seconds between two reads of a stream that brought text."""
+    each: list[float] = field(default_factory=list)
+    """Seconds from an answer's first text to its last, over the tokens after the first."""
     refused: list[float] = field(default_factory=list)
     """Seconds until a refusal was told."""
     chunks: int = 0
@@ -43,8 +52,8 @@ class Seen:
     def told(self) -> dict[str, object]:
         return {
             "statuses": self.statuses, "chunks": self.chunks, "answers_to_the_end": self.ended,
-            "first_chunk_seconds": shares(self.first), "between_chunks_seconds": shares(self.between),
-            "refused_after_seconds": shares(self.refused),
+            "first_text_seconds": shares(self.first), "between_texts_seconds": shares(self.between),
+            "between_tokens_seconds": shares(self.each), "refused_after_seconds": shares(self.refused),
         }  # fmt: skip
 
 
@@ -53,6 +62,38 @@ def shares(values: list[float]) -> dict[str, float] | None:
         return None
     values = sorted(values)
     return {f"p{p}": round(values[min(len(values) - 1, len(values) * p // 100)], 5) for p in (50, 90, 99, 100)}
+
+
+def question(number: int) -> str:
+    return f"Make {10 + number % 90} from 3, 7, 25"
+
+
+class Told:
+    """The times of one answer."""
+
+    def __init__(self, seen: Seen, started: float) -> None:
+        self._seen, self._started = seen, started
+        self._first = self._last = 0.0
+
+    def hear(self, piece: bytes, now: float) -> None:
+        self._seen.chunks += piece.count(CHUNK)
+        if not TEXTS.search(piece):
+            return
+        if self._first:
+            self._seen.between.append(now - self._last)
+        else:
+            self._seen.first.append(now - self._started)
+            self._first = now
+        self._last = now
+
+    def end(self, tail: bytes) -> None:
+        """`tail`: the last bytes of the answer."""
+        if b"[DONE]" not in tail:
+            return
+        self._seen.ended += 1
+        drawn = DRAWN.search(tail)
+        if self._first and drawn is not None and int(drawn[1]) > 1:
+            self._seen.each.append((self._last - self._first) / (int(drawn[1]) - 1))
 
 
 class Load:
@@ -67,9 +108,10 @@ class Load:
         return f"{head}Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
 
     def asked(self, number: int, **more: object) -> bytes:
-        text = f"Make {10 + number % 90} from 3, 7, 25"
-        fields = {"messages": [{"role": "user", "content": text}], "stream": True, "max_tokens": self.tokens}
-        return self._request("/v1/chat/completions", json.dumps({**fields, "seed": number, **more}).encode())
+        messages = [{"role": "user", "content": question(number)}]
+        fields = {"messages": messages, "stream": True, "max_tokens": self.tokens}
+        usage = {"stream_options": {"include_usage": True}}
+        return self._request("/v1/chat/completions", json.dumps({**fields, **usage, "seed": number, **more}).encode())
 
     async def get(self, path: str) -> str:
         reader, writer = await asyncio.open_connection(self.host, self.port)
@@ -80,10 +122,10 @@ class Load:
 
     async def stream(self, number: int, seen: Seen, until: int | None = None) -> None:
         """One answer, read to its end, or to so many bytes."""
-        started = last = time.perf_counter()
+        started = time.perf_counter()
         reader, writer = await asyncio.open_connection(self.host, self.port)
         writer.write(self.asked(number))
-        status, read, tail = 0, 0, b""
+        status, read, tail, told = 0, 0, b"", Told(seen, started)
         while until is None or read < until:
             piece = await reader.read(1 << 16)
             now = time.perf_counter()
@@ -92,17 +134,12 @@ class Load:
             if not status:
                 status = int(piece[9:12])
                 seen.count(status)
-            chunks = piece.count(CHUNK)
             if status != 200:
                 seen.refused.append(now - started)
                 break
-            if chunks and not read:
-                seen.first.append(now - started)
-            elif chunks:
-                seen.between.append((now - last) / chunks)
-            seen.chunks += chunks
-            read, last, tail = read + len(piece), now, (tail + piece)[-40:]
-        seen.ended += b"[DONE]" in tail
+            told.hear(piece, now)
+            read, tail = read + len(piece), (tail + piece)[-KEPT:]
+        told.end(tail)
         writer.close()
 
     async def crowd(self, clients: int, seconds: float) -> Seen:

@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 
 import pytest
 
@@ -171,5 +172,22 @@ def test_random_comings_and_goings_leave_nothing_behind() -> None:
         place = await admission.enter(caller("last"), 4, 3000)
         assert admission.running == 1
         admission.leave(place, 0)
+
+    run(work)
+
+
+def test_those_on_their_way_to_the_queue_fill_it_for_their_own_key() -> None:
+    """A crowd that comes in one moment is turned away before it is read, but for what fits."""
+
+    async def work() -> None:
+        admission = make(branches=2, requests=3)
+        with ExitStack() as coming:
+            for _ in range(5):
+                admission.check(caller("crowd"))
+                coming.enter_context(admission.coming(caller("crowd")))
+            with pytest.raises(Limited):
+                admission.check(caller("crowd"))
+            admission.check(caller("other"))
+        admission.check(caller("crowd"))
 
     run(work)

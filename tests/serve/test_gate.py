@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from starlette.types import Receive, Scope, Send
 
 from raison.engine.sequence import Event
 from raison.reasoner import Reasoner
 from raison.serve import keyring
-from raison.serve.access import open_access
-from raison.serve.gate import hostname, is_open
+from raison.serve.access import Caller, open_access
+from raison.serve.gate import Gate, hostname, is_open
 from raison.serve.keys import Key, mint
 from tests.serve.serving import CHAT, QUESTION, Served, serving, small_reasoner
 
@@ -148,3 +152,33 @@ def test_an_engine_that_fails_says_so_and_holds_nobody(tmp_path: Path) -> None:
         assert one.client.get("/health").status_code == 503
         assert one.ask(max_tokens=2, expect=503)["error"]["code"] == "engine_failed"
         one.service.engine.error = None  # it was meant
+
+
+def test_a_crowd_is_known_by_one_look_and_nobody_by_one_that_began_before() -> None:
+    begun, go = threading.Event(), threading.Event()
+    looks: list[str | None] = []
+
+    def caller(authorization: str | None) -> Caller:
+        looks.append(authorization)
+        number = str(len(looks))
+        begun.set()
+        assert go.wait(10)
+        return Caller("a", number, None, 0)
+
+    async def work() -> list[Caller]:
+        books: Any = SimpleNamespace(access=SimpleNamespace(caller=caller), book=asyncio.to_thread)
+        gate = Gate(never, books)
+        early = asyncio.create_task(gate.known("Bearer x"))
+        await asyncio.to_thread(begun.wait, 10)
+        crowd = [asyncio.create_task(gate.known("Bearer x")) for _ in range(20)]
+        while len(looks) < 2:
+            await asyncio.sleep(0.001)
+        go.set()
+        return await asyncio.gather(early, *crowd)
+
+    assert [one.name for one in asyncio.run(asyncio.wait_for(work(), 20))] == ["1"] + ["2"] * 20
+    assert len(looks) == 2
+
+
+async def never(scope: Scope, receive: Receive, send: Send) -> None:
+    raise AssertionError("nothing was asked of the application")
