@@ -38,7 +38,7 @@ B = TypeVar("B")
 OVERCOMMIT = 2
 """Most tokens admitted, in caches: requests seldom use all that they may, and the engine puts one back if they do."""
 LOG = logging.getLogger("raison.serve")
-ACCESS_THREADS, TEXT_THREADS, CHECK_THREADS = 64, 2, 4
+ACCESS_THREADS, TEXT_THREADS, CHECK_THREADS = 16, 2, 4
 Health = Literal["ok", "loading", "draining", "failed"]
 
 
