@@ -82,7 +82,9 @@ class Access(Protocol):
         """Who sent this Authorization header. Raises Denied (401, 403)."""
 
     def reserve(self, caller: Caller, tokens: int) -> Reservation:
-        """Hold `tokens`, the most that a request may use, prompt and all branches. Raises Limited (429)."""
+        """Hold `tokens`, the most that a request may use, prompt and all branches. Raises Limited (429). Does not wait
+        for the database where the caller is not `limited`.
+        """
 
     def settle(self, reservation: Reservation, used: Used) -> None:
         """Record what was used, exactly once however often it is called; on return it is committed."""

@@ -138,7 +138,7 @@ class Job:
         service, seconds = self.service, self.service.settings.deadline_seconds
         deadline = asyncio.get_running_loop().call_later(seconds, self.cancel, too_late(seconds))
         try:
-            reservation = await service.book(service.access.reserve, self.caller, self.order.most_tokens)
+            reservation = await self._held()
             try:
                 await self._draw()
             except BaseException:
@@ -147,6 +147,13 @@ class Job:
             await self._settle(reservation)
         finally:
             deadline.cancel()
+
+    async def _held(self) -> Reservation:
+        """The most that it may use; the books are asked only where the key has limits."""
+        reserve, most = self.service.access.reserve, self.order.most_tokens
+        if not self.caller.limited:
+            return reserve(self.caller, most)
+        return await self.service.book(reserve, self.caller, most)
 
     async def _draw(self) -> None:
         """Wait for a turn, then for the last token."""

@@ -1,7 +1,7 @@
 """The crowd of load.py on the engine alone, without a server, as a command: what a server is to be compared with.
 
     python tests/clients/load.py URL ... > load.json
-    python tests/clients/bare.py --clients 200 --seconds 20 --threads 1 --against load.json
+    python -m tests.clients.bare --clients 200 --seconds 20 --threads 1 --against load.json
 
 It prints one JSON object: times between two steps that brought text to the same sequence, times between tokens as
 load.py counts them, and, of load.py's, how many times as long they are. Whoever has its answer asks again before the
