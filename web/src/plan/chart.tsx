@@ -2,6 +2,7 @@
 import { useEffect, useRef } from "preact/hooks";
 import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
+import { axisIn, inkAt } from "../axis";
 import { dark } from "../settings";
 import { short } from "../text/format";
 import { columns, inWords, type Line } from "./lines";
@@ -69,15 +70,8 @@ export function Chart({ of, lines, xs, now, x, across }: Props) {
 
 function options(place: HTMLElement, of: Measure, chips: string[], across: string, dot: () => number): uPlot.Options {
   const style = getComputedStyle(place);
-  const ink = (name: string) => style.getPropertyValue(name);
-  const axis: uPlot.Axis = {
-    stroke: ink("--chart-text"),
-    grid: { stroke: ink("--chart-grid"), width: 1 },
-    ticks: { show: false },
-    font: `11px ${style.fontFamily}`,
-    labelFont: `11px ${style.fontFamily}`,
-    labelSize: 18,
-  };
+  const ink = inkAt(style);
+  const axis = { ...axisIn(style, ink), labelFont: `11px ${style.fontFamily}`, labelSize: 18 };
   return {
     width: place.clientWidth || 600,
     height: HEIGHT,

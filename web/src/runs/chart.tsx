@@ -2,6 +2,7 @@
 import { useEffect, useRef } from "preact/hooks";
 import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
+import { axisIn, inkAt } from "../axis";
 import { dark } from "../settings";
 import { count, figure } from "../text/format";
 import { smooth } from "./mean";
@@ -53,13 +54,8 @@ function inWords(title: string, [steps, raw]: Data): string {
 
 function options(place: HTMLElement): uPlot.Options {
   const style = getComputedStyle(place);
-  const ink = (name: string) => style.getPropertyValue(name);
-  const axis: uPlot.Axis = {
-    stroke: ink("--chart-text"),
-    grid: { stroke: ink("--chart-grid"), width: 1 },
-    ticks: { show: false },
-    font: `11px ${style.fontFamily}`,
-  };
+  const ink = inkAt(style);
+  const axis = axisIn(style, ink);
   return {
     width: place.clientWidth || 300,
     height: HEIGHT,
