@@ -1,11 +1,13 @@
 """Parse, call the command's module, and turn what went wrong into one line and an exit code.
 
-0 = done, 1 = done and the answer is no, 2 = the user's mistake, 130 = stopped by ^C. A broken invariant of ours keeps
-its traceback. Not covered: what a command does.
+0 = done, 1 = done and the answer is no, 2 = the user's mistake, 130 = stopped by ^C. A file that the system refuses is
+named in one line, too: it is a folder, not ours to write, on a full disk. A broken invariant of ours keeps its
+traceback. Not covered: what a command does.
 """
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
@@ -17,8 +19,14 @@ from typing import cast
 from raison.cli.parser import build_parser
 from raison.errors import UserError
 
+MISTAKE = 2
 STOPPED = 130
 """128 + SIGINT, as shells count."""
+MENDS = {
+    errno.ENOENT: "see that it and its folder exist",
+    errno.EACCES: "see that this user may use it, or give another path",
+    errno.ENOSPC: "make room, or give a path on another disk",
+}
 SPIN = "1000"
 """Turns that a thread waits busily for the others. OpenMP's own choice, 300 times that, is many times slower as soon as
 another program wants a core; where the machine is left alone it gains some 15 %, so long work keeps it."""
@@ -38,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _command(arguments.command)(arguments)
     except UserError as error:
-        code = int(getattr(error, "exit_code", 2))
+        code = int(getattr(error, "exit_code", MISTAKE))
         print(f"raison: {' '.join(str(error).split())}", file=sys.stderr)
         return code
     except KeyboardInterrupt:
@@ -47,6 +55,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:
+        if error.filename is None and error.errno != errno.ENOSPC:
+            raise
+        print(f"raison: {_refused(error)}", file=sys.stderr)
+        return MISTAKE
+
+
+def _refused(error: OSError) -> str:
+    """What the system would not do, and to which file; a full disk tells none."""
+    where = "" if error.filename is None else f"{os.fsdecode(error.filename)} cannot be used: "
+    return f"{where}{error.strerror}; {MENDS.get(error.errno or 0, 'give another path')}"
 
 
 def _command(name: str) -> Callable[[Namespace], int]:

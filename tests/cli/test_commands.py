@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 from pathlib import Path
@@ -132,13 +133,32 @@ def test_stopping_has_its_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
     assert main(["doctor"]) == 130
 
 
-def test_a_defect_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(_: object) -> int:
-        raise AssertionError("ours")
+def test_a_file_that_the_system_refuses_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    (tmp_path / "file").write_text("")
+    recipe = Path(__file__).parents[2] / "recipes" / "quick.toml"
+    assert main(["run", str(recipe), "--runs", str(tmp_path / "file")]) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith(f"raison: {tmp_path / 'file'}") and "cannot be used: Not a directory; give" in last
 
-    monkeypatch.setattr("raison.cli.entry._command", lambda _: fail)
-    with pytest.raises(AssertionError, match="ours"):
-        main(["doctor"])
+    def full(_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("raison.cli.entry._command", lambda _: full)
+    assert main(["doctor"]) == 2
+    assert capsys.readouterr().err == "raison: No space left on device; make room, or give a path on another disk\n"
+
+
+def test_a_defect_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    for defect in (AssertionError("ours"), OSError("a pipe of ours, no file")):
+
+        def fail(_: object, defect: Exception = defect) -> int:
+            raise defect
+
+        monkeypatch.setattr("raison.cli.entry._command", lambda _, fail=fail: fail)
+        with pytest.raises(type(defect), match="ours"):
+            main(["doctor"])
 
 
 def test_a_screen_without_unicode_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
