@@ -8,6 +8,7 @@ Not covered: the imports themselves (PyTorch's take a second or two, once in a p
 from __future__ import annotations
 
 import importlib.util
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,8 @@ from raison.weights import source
 
 QUESTION = "What is the capital of France?"
 TIMEOUT = 600.0
+OUR_ERROR = re.compile(r"^raison\.errors\.\w+: ")
+"""What Python puts before a message that speaks for itself."""
 OURS = """
 import sys, time
 import torch
@@ -70,5 +73,5 @@ def _once(script: str, path: Path, threads: int) -> float:
     done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise UserError(f"{path} could not be loaded: {last}")
+        raise UserError(f"{path} could not be loaded: {OUR_ERROR.sub('', last)}")
     return float(done.stdout.strip().splitlines()[-1])

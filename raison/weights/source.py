@@ -72,7 +72,7 @@ def _from_hub(name: str) -> Path:
         from huggingface_hub import snapshot_download  # optional: a local path needs no hub
     except ImportError:
         raise UserError(
-            f"there is no folder {name}; if it is a name of the Hugging Face hub, pip install huggingface_hub first"
+            f"there is no folder {name}; if it is a name of the Hugging Face hub, pip install 'raison[hub]' first"
         ) from None
     try:
         return Path(snapshot_download(name, allow_patterns=list(HUB_FILES)))
