@@ -1,9 +1,9 @@
 """The Python interface: a model as an object that thinks about a prompt and answers.
 
     reasoner = raison.load("runs/countdown/model")      # or a Hugging Face folder, a .gguf file, "smollm2"
-    best = reasoner.generate("Make 46 from 3, 7, 25", budget=256, n=4)[0]
+    best = reasoner.generate("Make 38 from 3, 7, 17", budget=256, n=4)[0]
     print(best.thinking, best.answer)
-    outcome = reasoner.think("Make 46 from 3, 7, 25", "auto")           # samples until more would not be worth it
+    outcome = reasoner.think("Make 38 from 3, 7, 17", "auto")           # samples until more would not be worth it
     print(outcome.completion.answer, outcome.tokens)
 
 Everything goes through one Engine, made on first use. Not covered: several prompts at once (use

@@ -25,7 +25,7 @@ from raison.tasks.catalog import load_task
 from raison.tasks.user import ParsingTask
 
 HELP = """\
-  type a problem, such as 3 7 25 -> 46
+  type a problem, such as 3 7 17 -> 38
   /budget N        thinking tokens (0 = answer at once)
   /n N             samples of each problem; the first right one is shown
   /seed N          start again from this seed

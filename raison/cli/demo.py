@@ -88,7 +88,7 @@ def _ask(console: Console, reasoner: Reasoner, task: Task, level: int) -> Solved
     if not sys.stdin.isatty():
         return _solve(console, reasoner, task, _draw(task, level), asking)
     solved: Solved | None = None
-    hint = "type a problem, such as 3 7 25 -> 46 · Enter: a random one · q: quit"
+    hint = "type a problem, such as 3 7 17 -> 38 · Enter: a random one · q: quit"
     while True:
         console.print(f"\n  [dim]{hint}[/dim]")
         try:
@@ -119,7 +119,7 @@ def _solve(console: Console, reasoner: Reasoner, task: Task, problem: Problem, a
 
 
 def _question(problem: Problem) -> str:
-    """`Make 46 from 3, 7, 25`, or the prompt where the task asks something else."""
+    """`Make 38 from 3, 7, 17`, or the prompt where the task asks something else."""
     numbers, target = problem.meta.get("numbers"), problem.meta.get("target")
     if isinstance(numbers, list) and target is not None:
         return f"Make {target} from {', '.join(map(str, numbers))}"

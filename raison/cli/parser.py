@@ -18,7 +18,7 @@ from raison.cli.serve_parser import access_commands, serve_command
 
 EPILOG = """\
 Start with:  raison demo
-Then:        raison think "3 7 25 -> 46"
+Then:        raison think "3 7 17 -> 38"
              raison run recipes/quick.toml
 
 Exit codes:  0 done, 1 done and the answer is no, 2 a mistake in what was given, 130 stopped by ^C
@@ -90,13 +90,13 @@ def _show_commands(commands: Commands) -> None:
 def _use_commands(commands: Commands) -> None:
     think = add(
         commands, "think", "solve one problem, thinking aloud, and check the answer",
-        'raison think "3 7 25 -> 46"', 'raison think "1 5 8 9 -> 24" --n 8 --budget 256',
-        'raison think "3 7 25 -> 46" --strategy auto --samples 16',
+        'raison think "3 7 17 -> 38"', 'raison think "4 9 11 -> 47" --n 8 --budget 256',
+        'raison think "3 7 17 -> 38" --strategy auto --samples 16',
     )  # fmt: skip
-    think.add_argument("problem", help='as its task writes it, such as "3 7 25 -> 46"')
+    think.add_argument("problem", help='as its task writes it, such as "3 7 17 -> 38"')
     chat = add(
         commands, "chat", "type problems one after the other, or talk with a model that has no task",
-        "raison chat", "echo '3 7 25 -> 46' | raison chat", "raison chat --model smollm2",
+        "raison chat", "echo '3 7 17 -> 38' | raison chat", "raison chat --model smollm2",
     )  # fmt: skip
     for parser in (think, chat):
         model(parser)
@@ -175,13 +175,13 @@ def _train_commands(commands: Commands) -> None:
 def _task_commands(commands: Commands) -> None:
     grade = add(
         commands, "grade", "judge one answer: exit code 0 right, 1 wrong, 2 malformed problem",
-        'raison grade countdown "3 7 25 -> 46" "7 * 3 + 25"',
+        'raison grade countdown "3 7 17 -> 38" "7 * 3 + 17"',
     )  # fmt: skip
     grade.add_argument(
         "task", help="countdown, arithmetic, a .jsonl file (GSM8K's and SVAMP's too), gym:NAME or file.py:name"
     )
-    grade.add_argument("problem", help='as the task writes it, such as "3 7 25 -> 46"')
-    grade.add_argument("answer", help='such as "7 * 3 + 25"')
+    grade.add_argument("problem", help='as the task writes it, such as "3 7 17 -> 38"')
+    grade.add_argument("answer", help='such as "7 * 3 + 17"')
     grade.add_argument("--checker", metavar="FILE:NAME", help="judge with a checker of your own")
     as_json(grade)
     check = add(

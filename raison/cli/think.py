@@ -1,4 +1,4 @@
-"""`raison think "3 7 25 -> 46"`: one problem, thought about aloud and checked. Exit code 0 right, 1 wrong.
+"""`raison think "3 7 17 -> 38"`: one problem, thought about aloud and checked. Exit code 0 right, 1 wrong.
 
 Not covered: how it is shown (session.py), strategies (strategies.py).
 """

@@ -43,11 +43,11 @@ class Countdown:
         return sample_problem(seed, level, self.held_out, self.low, self.high, self.target_low, self.target_high)
 
     def parse(self, text: str) -> Problem:
-        """A problem that a person typed, such as `3 7 25 -> 46`. Raises ProblemError saying what to mend."""
+        """A problem that a person typed, such as `3 7 17 -> 38`. Raises ProblemError saying what to mend."""
         return read_problem(text)
 
     def check(self, problem: Problem, answer: str) -> Verdict:
-        """Judge an answer such as `7 * 3 + 25` or `7 * 3 + 25 = 46`. Never raises for any string."""
+        """Judge an answer such as `7 * 3 + 17` or `7 * 3 + 17 = 38`. Never raises for any string."""
         reason = _objection(problem.meta["numbers"], problem.meta["target"], answer)
         return Verdict(not reason, reason or f"makes {problem.meta['target']}", _CHECKER)
 

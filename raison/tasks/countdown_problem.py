@@ -32,7 +32,7 @@ _MAX_DRAWS = 10_000
 
 
 def make_problem(numbers: Numbers, target: int, gold: str = "") -> Problem:
-    """The problem with the prompt every stage uses: `3 7 25 -> 46`."""
+    """The problem with the prompt every stage uses: `3 7 17 -> 38`."""
     prompt = f"{' '.join(map(str, numbers))} -> {target}"
     return Problem(NAME, prompt, gold, {"numbers": list(numbers), "target": target})
 

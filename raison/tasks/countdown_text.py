@@ -1,6 +1,6 @@
 """Reading a Countdown problem that a person typed, and telling them how to mend one that cannot be used.
 
-Understands `3 7 25 -> 46`, commas, `and`, `=`, `to` or an arrow sign before the target, and `Make 46 from 3, 7, 25`.
+Understands `3 7 17 -> 38`, commas, `and`, `=`, `to` or an arrow sign before the target, and `Make 38 from 3, 7, 17`.
 Not covered: problems in words.
 """
 
@@ -23,7 +23,7 @@ _FORMS = (
     (re.compile(rf"{_LIST}[ ,]*(?:->|=>|→|=|\bto\b|\bmake\b)[ ]*({_SIGNED})[ ?.]*", re.IGNORECASE), 1, 2),
     (re.compile(rf"(?:make |get )?({_SIGNED}) (?:from|with|using|out of):? {_LIST}[ ?.]*", re.IGNORECASE), 2, 1),
 )
-_HOW = 'write the numbers, an arrow and the target, as in "3 7 25 -> 46"'
+_HOW = 'write the numbers, an arrow and the target, as in "3 7 17 -> 38"'
 
 
 def read_problem(text: str) -> Problem:
