@@ -45,14 +45,11 @@ class Manner:
                 raise UserError(f"{name} is {getattr(self, name)}; it must be at least {low}")
 
     def params(self, count: int, thinks: bool) -> list[SamplingParams]:
-        """For each of `count` problems, each with a seed of its own.
-
-        The first of a spread is left out: its samples have the seeds of the other problems' first ones.
-        """
+        """For each of `count` problems, each with a seed of its own."""
         one = sampling(self.budget, self.temperature, self.seed, thinks)
         more = self.answer_tokens - ANSWER_TOKENS if thinks else 0
         limits = replace(one, answer_tokens=one.answer_tokens + more, max_tokens=one.max_tokens + more)
-        return limits.spread(count + 1)[1:]
+        return limits.spread(count)
 
 
 class Answerer(Protocol):

@@ -79,8 +79,11 @@ class SamplingParams:
         _require(self.top_logprobs >= 0, "top_logprobs", self.top_logprobs, "0 or more")
 
     def spread(self, count: int) -> list[SamplingParams]:
-        """The same parameters for `count` prompts, each with its own seed, so that their samples are independent."""
-        return [replace(self, seed=sample_seed(mix(self.seed) % SEED_LIMIT, i)) for i in range(count)]
+        """The same parameters for `count` prompts, each with its own seed, so that their samples are independent.
+
+        None has the seed that all are made from: its samples would have the seeds of the others' first ones.
+        """
+        return [replace(self, seed=sample_seed(mix(self.seed) % SEED_LIMIT, i + 1)) for i in range(count)]
 
 
 def _require(holds: bool, name: str, value: object, allowed: str) -> None:

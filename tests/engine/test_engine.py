@@ -10,7 +10,7 @@ import torch
 
 from raison.engine.engine import Engine
 from raison.engine.runner import Logits
-from raison.engine.sequence import Event, SamplingParams, Stats
+from raison.engine.sequence import Event, SamplingParams, Stats, sample_seed
 from raison.engine.settings import EngineSettings
 from raison.errors import UserError
 from raison.records import Completion
@@ -192,6 +192,7 @@ def test_seeds() -> None:
     spread = SamplingParams(seed=3).spread(50)
     assert len({p.seed for p in spread}) == 50
     assert SamplingParams(seed=3).spread(5) == spread[:5]
+    assert len({sample_seed(p.seed, i) for p in spread for i in range(50)}) == 50 * 50, "of all samples of all prompts"
 
 
 def test_on_step_sees_the_counters() -> None:
