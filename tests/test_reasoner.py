@@ -42,7 +42,7 @@ def reasoner(path: Path) -> Reasoner:
 
 def test_importing_the_package_imports_no_torch() -> None:
     code = "import sys, raison; assert raison.__version__; assert 'torch' not in sys.modules; raison.load; import torch"
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
     with pytest.raises(AttributeError, match="no attribute 'lode'"):
         raison.lode  # noqa: B018
 

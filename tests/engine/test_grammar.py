@@ -49,6 +49,7 @@ def test_a_regex_decides_every_token_and_where_it_ends(temperature: float) -> No
         assert completion.finish_reason == "stop" and re.fullmatch("[0-9]{3}-(yes|no)", completion.answer)
 
 
+@pytest.mark.usefixtures("native_code")
 def test_neighbours_and_interruptions_change_nothing() -> None:
     """Beside free requests, in a cache too small for all: the same tokens as alone, and theirs as without."""
     grammar = Grammar("regex", "(ab|c)[0-9]{2,20};")

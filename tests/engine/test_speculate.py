@@ -50,6 +50,7 @@ def told(completions: list[list[Completion]]) -> list[tuple[Any, ...]]:
 
 @pytest.mark.parametrize("source", ["mtp", "lookup", "auto"])
 @pytest.mark.parametrize("dtype", ["fp32", "q8"])
+@pytest.mark.usefixtures("native_code")
 def test_a_trained_models_tokens_stay_and_steps_go(source: str, dtype: str) -> None:
     model, tokenizer = shipped()
     prompts = [prompt_ids(tokenizer, question, []) for question in QUESTIONS]
@@ -99,6 +100,7 @@ def test_modules_of_both_kinds_guess_alike() -> None:
 
 
 @pytest.mark.parametrize("source", ["mtp", "lookup"])
+@pytest.mark.usefixtures("native_code")
 def test_guesses_in_a_cache_that_is_too_small(source: str) -> None:
     """Pages for guesses are taken only where they are not short, and all come back."""
     numbers = random.Random(source)

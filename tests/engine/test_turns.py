@@ -18,6 +18,7 @@ from raison.records import Completion
 from tests.engine.small import SPEC, TOKENIZER, prompt
 from tests.shapes import random_model
 
+pytestmark = pytest.mark.usefixtures("native_code")
 MODEL = random_model(SPEC)
 EAGER = (min(TOKENIZER.stops), 6.0)
 """Ends many a text early."""

@@ -25,6 +25,8 @@ from raison.text.tokenizer import Tokenizer
 from tests.engine.small import TOKENIZER, small_model
 
 CHAT = "/v1/chat/completions"
+PATIENCE_SECONDS = 60
+"""After which what should come does not; no test is right or wrong by how long it takes."""
 QUESTION = [{"role": "user", "content": "Make 46 from 3, 7, 25"}]
 
 
@@ -55,16 +57,24 @@ class Served:
         return [json.loads(line) for line in data[:-1]]
 
     def quiet(self) -> None:
-        """Wait until nothing is under way; fails when something is left after ten seconds."""
-        deadline = time.monotonic() + 10
-        while time.monotonic() < deadline:
-            stats = self.service.engine.stats
-            assert stats is not None
-            if not (self.service.jobs or stats.running or stats.waiting or self.service.admission.running):
-                assert stats.pages_free == stats.pages_total
-                return
-            time.sleep(0.01)
-        raise AssertionError("something is still under way")
+        """Wait until nothing is under way; fails where pages of the cache are still held then."""
+        eventually(lambda: not (self.service.jobs or self._steps() or self.service.admission.running))
+        stats = self.service.engine.stats
+        assert stats is not None and stats.pages_free == stats.pages_total
+
+    def _steps(self) -> int:
+        """Sequences that the engine still works on or will."""
+        stats = self.service.engine.stats
+        assert stats is not None
+        return stats.running + stats.waiting
+
+
+def eventually(true: Callable[[], bool]) -> None:
+    """Wait until it is true."""
+    ends = time.monotonic() + PATIENCE_SECONDS
+    while not true():
+        assert time.monotonic() < ends, "it did not come true"
+        time.sleep(0.002)
 
 
 def small_reasoner(tokenizer: Tokenizer = TOKENIZER, **engine: Any) -> Reasoner:
@@ -93,11 +103,11 @@ def serving(
     port = server.servers[0].sockets[0].getsockname()[1]
     url = f"http://127.0.0.1:{port}"
     try:
-        with httpx.Client(base_url=url, timeout=30) as client:
+        with httpx.Client(base_url=url, timeout=PATIENCE_SECONDS) as client:
             yield Served(url, service, client)
     finally:
         server.should_exit = True
-        thread.join(20)
+        thread.join(PATIENCE_SECONDS)
         assert not thread.is_alive()
 
 

@@ -19,7 +19,7 @@ from raison.serve import keyring
 from raison.serve.access import Caller, open_access
 from raison.serve.gate import Gate, hostname, is_open
 from raison.serve.keys import Key, mint
-from tests.serve.serving import CHAT, QUESTION, Served, serving, small_reasoner
+from tests.serve.serving import CHAT, PATIENCE_SECONDS, QUESTION, Served, eventually, serving, small_reasoner
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +118,7 @@ def test_while_the_model_loads_health_and_requests_say_503(tmp_path: Path) -> No
     gate = threading.Event()
 
     def load() -> Reasoner:
-        gate.wait(20)
+        gate.wait(PATIENCE_SECONDS)
         return small_reasoner()
 
     with serving(tmp_path, load, wait=False) as one:
@@ -129,9 +129,7 @@ def test_while_the_model_loads_health_and_requests_say_503(tmp_path: Path) -> No
         assert int(reply.headers["retry-after"]) > 0
         assert one.client.get("/metrics").status_code == 200
         gate.set()
-        ends = time.monotonic() + 20
-        while one.client.get("/health").status_code != 200:
-            assert time.monotonic() < ends, "it never became ready"
+        eventually(lambda: one.client.get("/health").status_code == 200)
         one.ask(max_tokens=2)
 
 

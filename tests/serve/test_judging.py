@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,14 +13,18 @@ from raison.cli import main
 from raison.errors import UserError
 from raison.serve.checkers import Checkers, Posed
 from raison.tasks.sandbox import Limits
-from tests.serve.serving import Served, serving
+from tests.serve.serving import PATIENCE_SECONDS, Served, eventually, serving
 
 GRADE = """
-import time
+import os, time
 def long(problem, answer):
     return len(answer) >= problem.meta["least"]
 def slow(problem, answer):
     time.sleep(60)
+def gated(problem, answer):
+    open(problem.meta["begun"], "w").close()
+    while not os.path.exists(problem.meta["gate"]):
+        time.sleep(0.01)
 def broken(problem, answer):
     raise RuntimeError("it never works")
 """
@@ -72,29 +75,46 @@ def test_the_last_message_is_the_problem_where_none_is_given(judged: Served) -> 
 
 
 @pytest.mark.parametrize("name", ["slow", "broken"])
-def test_a_checker_that_fails_or_takes_too_long_is_no_praise_and_holds_nobody(name: str, judged: Served) -> None:
+def test_a_checker_that_fails_or_takes_too_long_is_no_praise(name: str, judged: Served) -> None:
     wish = {"vote": "best-of-n", "max_samples": 3, "width": 3, "checker": name}
-    with ThreadPoolExecutor(1) as pool:
-        vote = pool.submit(judged.ask, seed=1, max_tokens=20, strategy=wish)
-        while not judged.service.jobs:
-            time.sleep(0.001)
-        waits = []
-        while not vote.done():
-            started = time.monotonic()
-            judged.ask(max_tokens=2)
-            waits.append(time.monotonic() - started)
-    assert message(vote.result()) == message(judged.ask(seed=1, max_tokens=20)), "all score 0: the first is taken"
-    if name == "slow":
-        assert len(waits) > 3, "others were served while three answers took 0.3 s each to judge"
+    vote = judged.ask(seed=1, max_tokens=20, strategy=wish)
+    assert message(vote) == message(judged.ask(seed=1, max_tokens=20)), "all score 0: the first is taken"
 
 
-def test_a_deadline_does_not_wait_for_a_checker(tmp_path: Path) -> None:
+@pytest.fixture
+def gate(tmp_path: Path) -> dict[str, Path]:
+    """A checker `gated` makes the file `begun`, and comes to its end when there is a file `gate`."""
     (tmp_path / "grade.py").write_text(GRADE)
-    checkers = Checkers([f"{tmp_path / 'grade.py'}:slow"], Limits(seconds=2.5))
-    with serving(tmp_path, checkers=checkers, deadline_seconds=0.5) as served:
-        started = time.monotonic()
-        served.ask(max_tokens=2, strategy={"vote": "best-of-n", "checker": "slow"}, expect=504)
-        assert time.monotonic() - started < 2
+    return {name: tmp_path / name for name in ("begun", "gate")}
+
+
+def gated(gate: dict[str, Path], **settings: Any) -> Any:
+    home = gate["gate"].parent
+    return serving(
+        home, checkers=Checkers([f"{home / 'grade.py'}:gated"], Limits(seconds=PATIENCE_SECONDS)), **settings
+    )
+
+
+def wish_of(gate: dict[str, Path]) -> dict[str, Any]:
+    meta = {name: str(path) for name, path in gate.items()}
+    return {"vote": "best-of-n", "checker": "gated", "max_samples": 3, "problem": {"meta": meta}}
+
+
+def test_a_checker_at_work_holds_nobody(gate: dict[str, Path]) -> None:
+    with gated(gate) as served, ThreadPoolExecutor(1) as pool:
+        vote = pool.submit(served.ask, max_tokens=20, strategy=wish_of(gate))
+        eventually(gate["begun"].exists)
+        for _ in range(5):
+            served.ask(max_tokens=2)
+        assert not vote.done()
+        gate["gate"].touch()
+        assert vote.result(PATIENCE_SECONDS)["choices"]
+
+
+def test_a_deadline_does_not_wait_for_a_checker(gate: dict[str, Path]) -> None:
+    with gated(gate, deadline_seconds=0.5) as served:
+        served.ask(max_tokens=2, strategy=wish_of(gate), expect=504)
+        gate["gate"].touch()
         served.quiet()
 
 

@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -27,7 +26,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 from raison.cli.serve import tracing_of
 from raison.errors import UserError
 from raison.serve.tracing import Tracing, endpoint_of, open_tracing
-from tests.serve.serving import CHAT, QUESTION, Served, serving
+from tests.serve.serving import CHAT, QUESTION, Served, eventually, serving
 from tests.serve.test_jobs import hang_up
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -44,10 +43,7 @@ class Spans:
 
     def next(self) -> ReadableSpan:
         """The one span since the last call; the last byte of an answer may come before it."""
-        ends = time.monotonic() + 10
-        while not self._exporter.get_finished_spans():
-            assert time.monotonic() < ends, "no span came"
-            time.sleep(0.005)
+        eventually(lambda: bool(self._exporter.get_finished_spans()))
         (span,) = self._exporter.get_finished_spans()
         self._exporter.clear()
         return span

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,7 @@ from raison.think.parse import VOTES as ALL_VOTES
 from raison.think.parse import Context, parse_strategy
 from tests.engine.small import TOKENIZER
 from tests.serve.serving import QUESTION, Served, joined, serving, small_reasoner
-from tests.serve.test_jobs import hang_up, rows, sampled
+from tests.serve.test_jobs import SOME, hang_up, hold, left, rows, sampled
 
 VOTES = (
     {"vote": "self-consistency", "max_samples": 5},
@@ -97,13 +96,14 @@ def test_a_strategy_that_makes_no_sense_is_a_mistake(fields: dict[str, object], 
 
 
 def test_hanging_up_on_a_vote_ends_all_its_branches(tmp_path: Path) -> None:
+    strategy = {"vote": "self-consistency", "max_samples": 16}
     with serving(tmp_path) as served:
+        start = 0
+        hold(served, lambda: sampled(served) < start + SOME or left(served))
         for stream in (True, False):
-            hang_up(
-                served, 1500 if stream else 0, stream=stream, strategy={"vote": "self-consistency", "max_samples": 16}
-            )
-            time.sleep(0.05)
-        served.quiet()
-        assert sampled(served) < 2 * 16 * 900
-        assert sum(row.completion_tokens for row in rows(served)) == sampled(served)
-        assert {row.finish for row in rows(served)} == {"cancelled"}
+            hang_up(served, 1500 if stream else 0, lambda: sampled(served) > start, stream=stream, strategy=strategy)  # noqa: B023
+            served.quiet()
+            start = sampled(served)
+        assert start < 2 * 16 * 900
+        assert sum(row.completion_tokens for row in rows(served)) == start
+        assert [row.finish for row in rows(served)] == ["cancelled"] * 2

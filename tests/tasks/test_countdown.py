@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import time
 from fractions import Fraction
 
 import pytest
@@ -16,6 +15,7 @@ from raison.tasks.countdown_problem import make_problem, reachable, solve, split
 from raison.tasks.oracle import is_right
 from raison.tasks.split import is_held_out
 from raison.tasks.task import Demonstrates, Documents, Parses, Task
+from tests.work import calls
 
 TASK = Countdown()
 pools = st.lists(st.integers(1, 30), min_size=2, max_size=4).map(tuple)
@@ -121,8 +121,8 @@ def test_reads_what_people_type(text: str) -> None:
         ("3 7 25 -> 460000", "460000 is out of reach: 3, 7 and 25 make at most 525 (3 * 7 * 25)."),
         ("3 7 25 -> 45", "45 cannot be made from 3, 7 and 25; the nearest target is 46 (3 * 7 + 25)."),
         ("", "an empty problem"),
-        ("hello", 'as in "3 7 25 -> 46"'),
-        ("3 7 25 46", 'as in "3 7 25 -> 46"'),
+        ("hello", 'as in "3 7 17 -> 38"'),
+        ("3 7 25 46", 'as in "3 7 17 -> 38"'),
         ("3 -> 3", "1 number given"),
         ("1 2 3 4 5 -> 6", "5 numbers given"),
         ("0 3 -> 3", "numbers go from 1 to 999"),
@@ -219,18 +219,10 @@ def test_a_number_given_twice_may_be_used_twice() -> None:
     assert "used twice" in TASK.check(make_problem((5, 6), 25), "5 * 5").reason
 
 
-def test_grades_in_microseconds() -> None:
-    """The best of five runs, so that a busy machine does not matter; 10 us is usual."""
+def test_grades_in_a_hundred_calls() -> None:
+    """Some 10 us."""
     problem = make_problem((3, 7, 25), 46)
-    best = min(_seconds_for(problem, 2_000) for _ in range(5))
-    assert best / 2_000 < 100e-6
-
-
-def _seconds_for(problem: object, count: int) -> float:
-    began = time.perf_counter()
-    for _ in range(count):
-        TASK.check(problem, "(7 * 3) + 25 = 46")  # type: ignore[arg-type]
-    return time.perf_counter() - began
+    assert calls(lambda: TASK.check(problem, "(7 * 3) + 25 = 46")) < 200
 
 
 def test_gold_uses_few_numbers_and_no_needless_parentheses() -> None:

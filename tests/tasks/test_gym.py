@@ -125,6 +125,7 @@ def test_an_answer_that_breaks_the_scorer_is_wrong_and_the_next_is_judged(tmp_pa
         for answer in ("__import__('os')._exit(3)", "[0] * 10**10", "9**9**9"):
             verdict = task.check(problem, answer)
             assert not verdict.correct and verdict.reason and verdict.checker == "gym:spiral_matrix@1", answer
+        task._scorer.limits = SCORING
         assert task.check(problem, problem.gold).correct
     finally:
         task.close()

@@ -62,6 +62,9 @@ def parent(problem, answer):
     open(problem.meta["note"], "w").write(str(pid))
     return True
 """
+ENDLESS = ("loop", "sleep")
+PLENTY = 60.0
+"""Seconds for what ends by itself, on however busy a machine."""
 PROBLEM = {"prompt": "p", "gold": "g", "meta": {}}
 
 
@@ -72,7 +75,7 @@ def code(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(path)
 
 
-def ask(code: str, name: str, answer: str = "g", meta: dict[str, Any] | None = None, seconds: float = 1.0) -> Any:
+def ask(code: str, name: str, answer: str = "g", meta: dict[str, Any] | None = None, seconds: float = PLENTY) -> Any:
     with Sandbox(f"{code}:{name}", Limits(seconds=seconds, memory_bytes=256 << 20)) as sandbox:
         return sandbox.call("check", [{**PROBLEM, "meta": meta or {}}, answer])
 
@@ -111,21 +114,19 @@ def test_any_text_reaches_the_checker_unchanged(code: str, answer: str) -> None:
     ],
 )
 def test_misbehaviour_is_one_clear_error(code: str, name: str, says: str) -> None:
-    began = time.monotonic()
     with pytest.raises(CheckerError) as caught:
-        ask(code, name, "bad", seconds=0.5)
+        ask(code, name, "bad", seconds=0.5 if name in ENDLESS else PLENTY)
     message = str(caught.value)
     assert says in message and message.startswith(f"{code}:{name} ") and "\n" not in message and len(message) < 600
-    assert time.monotonic() - began < 15
 
 
 def test_creeping_memory_is_stopped(code: str) -> None:
     with pytest.raises(CheckerError, match="memory"):
-        ask(code, "creeping", seconds=20)
+        ask(code, "creeping")
 
 
 def test_a_huge_result_is_cut(code: str) -> None:
-    correct, reason = ask(code, "long_reason", seconds=5)
+    correct, reason = ask(code, "long_reason")
     assert correct and len(reason) < 1000
 
 
@@ -135,6 +136,7 @@ def test_the_process_is_kept_between_calls_and_made_anew_after_a_failure(code: s
     with Sandbox(f"{code}:loop", Limits(seconds=0.5)) as sandbox:
         with pytest.raises(CheckerError):
             sandbox.call("check", [PROBLEM, "bad"])
+        sandbox.limits = Limits(seconds=PLENTY)
         assert sandbox.call("check", [PROBLEM, "fine"])[0]
 
 
@@ -156,7 +158,7 @@ def test_no_process_is_left_behind(code: str, tmp_path: Path) -> None:
     except CheckerError:
         return  # not root: the limit on processes already forbade it
     pid = int(note.read_text())
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + PLENTY
     while _alive(pid) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not _alive(pid)

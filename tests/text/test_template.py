@@ -19,6 +19,7 @@ from raison.text.chat import TEMPLATE, Turn, prompt_ids
 from raison.text.template import MAX_SOURCE, ChatTemplate
 from raison.text.tokenizer import BOS, EOS, Tokenizer
 from tests.text.templates import CHATML, CONSTRUCTS, DEEPSEEK_R1, LLAMA_3, QWEN2_5, QWEN3, SMOLLM2, TEMPLATES
+from tests.work import calls
 
 CHAT = [
     {"role": "user", "content": "Make 46 from 3, 7, 25"},
@@ -232,15 +233,10 @@ def test_our_own_template_says_what_our_prompt_says() -> None:
     assert tokenizer.encode(text) == prompt_ids(tokenizer, "again", history)
 
 
-def test_an_ordinary_chat_is_rendered_in_milliseconds() -> None:
-    """4 ms are allowed, a fifth of it is usual; the best of ten, so that a busy machine does not matter."""
+def test_an_ordinary_chat_is_rendered_in_a_few_thousand_calls() -> None:
+    """2,000 are usual, some 1 ms: bounding what a template may do costs little beside rendering it."""
     template = ChatTemplate(QWEN3, "", "")
-    times = []
-    for _ in range(10):
-        start = time.perf_counter()
-        template.render(CHAT, add_generation_prompt=True)
-        times.append(time.perf_counter() - start)
-    assert min(times) < 4e-3
+    assert calls(lambda: template.render(CHAT, add_generation_prompt=True)) < 6_000
 
 
 def test_a_long_chat_is_no_attack() -> None:

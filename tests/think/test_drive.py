@@ -57,6 +57,7 @@ def test_every_sampled_token_is_counted_and_nothing_runs_on(name: str) -> None:
     assert at_rest(engine)
 
 
+@pytest.mark.usefixtures("native_code")
 def test_interleaved_drives_end_as_they_do_alone() -> None:
     names = sorted(VOTES)
     together = run(make_engine(), names)

@@ -15,12 +15,13 @@ import pytest
 from raison.config import EndpointSection
 from raison.engine.sequence import sample_seed
 from raison.errors import UserError
-from raison.think.drive import drive
+from raison.think.drive import Heard, drive
 from raison.think.endpoint_sampler import EndpointSampler, Request
 from raison.think.parse import Context, parse_strategy
 from raison.think.strategy import Branch, Outcome
 
 pytest.importorskip("openai", reason="the extra `endpoint` is not installed")
+PATIENCE_SECONDS = 60
 SEEDS = {sample_seed(7, number) % 2**31: number for number in range(16)}
 
 
@@ -29,9 +30,15 @@ class Server(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, script: dict[int, list[dict[str, Any]] | None], status: int = 200, usage: bool = True) -> None:
+    def __init__(
+        self, script: dict[int, list[dict[str, Any]] | None], status: int = 200, usage: bool = True, meet: int = 1
+    ) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
-        self.script, self.status, self.usage = script, status, usage
+        self.script, self.status, self.usage, self.meet = script, status, usage, meet
+        self.met = threading.Event()
+        """Nothing is answered before so many as `meet` have been asked at once."""
+        self.gates: dict[int, threading.Event] = {}
+        """Branches that are answered only then."""
         self.asked: list[dict[str, Any]] = []
         self.left: list[int] = []
         """Branches whose client went away."""
@@ -59,7 +66,11 @@ class Handler(BaseHTTPRequestHandler):
             server.asked.append(asked)
             server.busy += 1
             server.most_busy = max(server.most_busy, server.busy)
+            if server.busy >= server.meet:
+                server.met.set()
         try:
+            for gate in (server.met, server.gates.get(number, server.met)):
+                gate.wait(PATIENCE_SECONDS)
             self.answer(number)
         finally:
             with server.lock:
@@ -118,35 +129,44 @@ def ask(server: Server, wish: dict[str, Any], retries: int = 0, concurrency: int
         async with EndpointSampler(section, request, concurrency) as sampler:
             return await drive(parse_strategy(wish, Context(100)), sampler)
 
-    return asyncio.run(asyncio.wait_for(run(), 30))
+    return asyncio.run(asyncio.wait_for(run(), PATIENCE_SECONDS))
 
 
 def test_a_vote_over_an_endpoint(serve: Any) -> None:
-    server = serve({number: talk("1/2" if number % 2 else "0.5") for number in range(5)})
+    server = serve({number: talk("1/2" if number % 2 else "0.5") for number in range(5)}, meet=2)
     outcome = ask(server, {"vote": "windows", "max_samples": 10})
     assert outcome.completion is not None and outcome.completion.answer in ("1/2", "0.5")
     assert outcome.completion.thinking == "so so so "
     assert outcome.tally.classes[0].branches == (0, 1, 2, 3, 4)
     assert outcome.tokens == 5 * 40 and outcome.branches[0].thinking_tokens == 30, "counted by the server"
-    assert server.most_busy > 1, "branches are asked at once"
+    assert server.met.is_set(), "branches are asked at once"
     assert all(asked["stream"] and asked["max_tokens"] == 100 for asked in server.asked)
 
 
 def test_what_is_no_longer_needed_is_cancelled(serve: Any) -> None:
-    """Two that never end, beside one that the checker accepts."""
+    """Two that never end, beside one that the checker accepts, which is told once the others have been heard."""
     server = serve({0: None, 1: None, 2: talk("7")})
+    gate = server.gates[2] = threading.Event()
+    heard: set[int] = set()
+
+    def hear(events: Heard) -> None:
+        heard.update(branch for branch, _ in events)
+        if {0, 1} <= heard:
+            gate.set()
+
     context = Context(100, score=lambda said: float(said.answer == "7"), checker=True)
 
     async def run() -> Outcome:
         section = EndpointSection(url=server.url, model="m", retries=0)
         async with EndpointSampler(section, Request(({"role": "user", "content": "?"},), 100, seed=7)) as sampler:
-            return await drive(parse_strategy({"vote": "best-of-n", "width": 3, "max_samples": 3}, context), sampler)
+            strategy = parse_strategy({"vote": "best-of-n", "width": 3, "max_samples": 3}, context)
+            return await drive(strategy, sampler, hear)
 
-    outcome = asyncio.run(asyncio.wait_for(run(), 30))
+    outcome = asyncio.run(asyncio.wait_for(run(), PATIENCE_SECONDS))
     assert outcome.chosen == 2
     assert [branch.finish for branch in outcome.branches] == ["cancelled", "cancelled", "stop"]
     assert all(branch.tokens > 0 for branch in outcome.branches), "what had come is counted by chunks"
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while len(server.left) < 2 and time.monotonic() < deadline:
         time.sleep(0.01)
     assert sorted(server.left) == [0, 1], "the server sees them go"
@@ -163,7 +183,7 @@ def test_tags_in_the_text_and_no_usage(serve: Any) -> None:
 
 
 def test_no_more_requests_at_once_than_allowed(serve: Any) -> None:
-    server = serve({number: talk("1") for number in range(8)})
+    server = serve({number: talk("1") for number in range(8)}, meet=2)
     ask(server, {"vote": "self-consistency", "max_samples": 8}, concurrency=2)
     assert server.most_busy == 2
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import random
 import shutil
-import time
 import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
@@ -89,7 +88,7 @@ def mutated(value: Any, numbers: random.Random) -> Any:
 
 def test_configs() -> None:
     configs = [config_from_spec(spec, "float32") for spec in (*SHAPES.values(), *FAMILY_SHAPES.values())]
-    numbers, said, start = random.Random(1), list[str](), time.perf_counter()
+    numbers, said = random.Random(1), list[str]()
     for _ in range(COUNT):
         try:
             spec_from_config(mutated(numbers.choice(configs), numbers))
@@ -97,7 +96,6 @@ def test_configs() -> None:
             said.append(str(error))
     assert len(said) > COUNT / 4
     assert max(map(len, said)) < 1500
-    assert time.perf_counter() - start < 60
 
 
 @pytest.fixture(scope="module")
