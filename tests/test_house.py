@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -41,3 +43,13 @@ def test_only_the_command_line_prints(path: Path) -> None:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         called = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id
         assert called not in ("print", "eval", "exec", "breakpoint"), f"{called} in line {node.lineno}"  # type: ignore[attr-defined]
+
+
+def test_readme_names_every_extra_and_no_other() -> None:
+    root = PACKAGE.parent
+    extras = tomllib.loads((root / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    readme = (root / "README.md").read_text()
+    assert {name for name in extras if f"| `{name}` |" in readme} == set(extras)
+    said = [readme, *(path.read_text() for path in [*root.glob("docs/*.md"), *FILES])]
+    named = {name for text in said for names in re.findall(r"raison\[([a-z,-]+)\]", text) for name in names.split(",")}
+    assert named <= set(extras)

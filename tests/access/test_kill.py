@@ -20,7 +20,7 @@ from tests.access.conftest import House, child_environment, used
 
 ANSWERER = Path(__file__).with_name("answerer.py")
 THREADS = 16
-PATIENCE_SECONDS = 60
+PATIENCE_SECONDS = 300
 
 
 def killed_after(answers: int, house: House, header: str, name: str) -> list[str]:

@@ -25,7 +25,7 @@ def test_it_serves_and_drains(model_folder: str, tmp_path: Path) -> None:
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "raison", "serve", model_folder, "--port", str(port), "--name", "mine"]
     process = subprocess.Popen(command, env={**os.environ, HOME: str(tmp_path)}, stdout=subprocess.PIPE, text=True)
-    url, ends = f"http://127.0.0.1:{port}", time.monotonic() + 60
+    url, ends = f"http://127.0.0.1:{port}", time.monotonic() + 300
     while True:
         assert process.poll() is None and time.monotonic() < ends
         try:
