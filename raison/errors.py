@@ -39,8 +39,14 @@ class InfeasibleError(UserError):
     exit_code = 1
 
 
+LISTED = 20
+"""Names that a hint has room for."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A clause that helps with a misspelt name: `did you mean "x"?`, or the list of what there is."""
+    """A clause that helps with a misspelt name: `did you mean "x"?`, or what there is, a long list cut."""
     known = sorted(known)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    return f'did you mean "{close[0]}"?' if close else f"there is: {', '.join(known)}"
+    if close := difflib.get_close_matches(name, known, n=1, cutoff=0.6):
+        return f'did you mean "{close[0]}"?'
+    more = f" and {len(known) - LISTED} others" if len(known) > LISTED else ""
+    return f"there is: {', '.join(known[:LISTED])}{more}"

@@ -128,9 +128,11 @@ def find_model(name: str, total: float | None = None, active: float | None = Non
     if match := re.fullmatch(r"([\d.]+(?:e\d+)?[bBtT]?)(?:/([\d.]+(?:e\d+)?[bB]?))?", name):
         total = _count(match[1])
         active = _count(match[2]) if match[2] else total
+        if active > total:
+            raise UserError(f"{name} says more active parameters than there are; write TOTAL/ACTIVE, such as 671e9/37e9")
     if not total:
-        raise UserError(f'there is no model "{name}": {nearest(_plain(name), [*_known(), *PRESETS])} '
-                        "Give a config.json, or its parameters as TOTAL/ACTIVE, such as 671e9/37e9")  # fmt: skip
+        raise UserError(f'there is no model "{name}"; a config.json will do, or its parameters as TOTAL/ACTIVE, such as '
+                        f"671e9/37e9; {nearest(_plain(name), [*_known(), *PRESETS])}")  # fmt: skip
     return typical(name, total, active or total)
 
 
