@@ -2,9 +2,8 @@
 
 Everyone writes the same number of tokens after the same prompts, ends of text ignored, sampled at the same temperature;
 runs alternate, so that a noisy machine disturbs all alike, and the median counts. Of a rival's settings the best counts
-at each number of streams. Beside speed stand perplexity on a passage, memory (resident.py), and shares of this
-machine's measured bandwidth and of its peak of products of bytes (hardware.Machine.int8_gops). Not covered:
-servers; who runs (rivals.py) and what (loads.py).
+at each number of streams. Beside speed stand perplexity on a passage, memory (resident.py), and what our decoding makes
+of this machine (shares.py). Not covered: servers; who runs (rivals.py) and what (loads.py).
 """
 
 from __future__ import annotations
@@ -15,19 +14,17 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from raison import hardware
 from raison.bench.loads import Kind, Load, Work, decoding, prefill
 from raison.bench.note import Note, unheard
 from raison.bench.quality import PASSAGE, perplexity
 from raison.bench.resident import resident
 from raison.bench.rival import Timed
 from raison.bench.rivals import OURS, Setting, check_names, loaded, settings_of
+from raison.bench.shares import shares
 from raison.engine.twin import Dtype
-from raison.model import cost
 from raison.reasoner import stored_width
 from raison.text.tokenizer import Tokenizer
 from raison.weights import source
-from raison.weights.opened import Opened
 
 PASSAGE_TOKENS = 704
 """Of the passage at most."""
@@ -42,12 +39,16 @@ class Table:
 
     rates: Figures = field(default_factory=dict)
     first_token_seconds: Figures = field(default_factory=dict)
+    later_rates: Figures = field(default_factory=dict)
+    """Of decoding alone: without the prompts and the first token of each stream, where that was told."""
 
     def add(self, name: str, column: int, runs: Sequence[Timed], tokens: int | None = None) -> None:
         """Medians of runs, which were of so many tokens if not of those they wrote."""
         rate = median(run.rate if tokens is None else tokens / run.seconds for run in runs)
         self.rates.setdefault(name, {})[str(column)] = rate
         self.first_token_seconds.setdefault(name, {})[str(column)] = median(run.first_seconds for run in runs)
+        if tokens is None and all(run.tokens > column and run.seconds > run.first_seconds for run in runs):
+            self.later_rates.setdefault(name, {})[str(column)] = median(run.later_rate(column) for run in runs)
 
 
 def bench_engine(
@@ -72,7 +73,7 @@ def bench_engine(
         "temperature": load.temperature, "rounds": load.rounds, "main": load.kinds[0], **found[load.kinds[0]],
         "loads": found, "perplexity": quality, "memory_bytes": _memory(settings, load, tokenizer, note),
         "memory_streams": max(load.streams), "absent": absent,
-        **_shares(opened, tables[load.decoding[0]].rates if load.decoding else {}),
+        **shares(opened, _ours(tables[load.decoding[0]].later_rates) if load.decoding else {}, threads),
     }  # fmt: skip
 
 
@@ -86,32 +87,10 @@ def ratios(rates: Figures) -> Figures:
     return {rival: {column: ours[column] / rate for column, rate in row.items()} for rival, row in best.items()}
 
 
-def touched_bytes(opened: Opened) -> float:
-    """Bytes of the file's matrices that one token reads: of routed experts those that are chosen, of the embedding one
-    row, unless it is the head too.
-    """
-    spec = opened.spec
-    share = spec.num_experts_per_tok / spec.n_routed_experts if spec.n_routed_experts else 1.0
-    total = 0.0
-    for name, matrix in opened.tensors.items():
-        if name.endswith("embed_tokens.weight") and not spec.tie_word_embeddings:
-            continue
-        total += matrix.nbytes * (share if ".experts." in name else 1.0)
-    return total
-
-
-def _shares(opened: Opened, rates: Figures) -> dict[str, Any]:
-    """What our best makes of the machine, by streams: of its bandwidth with one, of its peak of products."""
-    machine, flops = hardware.probe(), cost.matmul_flops(opened.spec)
-    ours = [row for name, row in rates.items() if name.startswith(f"{OURS} ")]
-    best = {n: max(row[n] for row in ours) for n in (ours[0] if ours else ())}
-    return {
-        "read_gb_per_second": machine.read_gb_per_second, "fp32_gflops": machine.fp32_gflops,
-        "share_of_bandwidth": {
-            n: rate * touched_bytes(opened) / (machine.read_gb_per_second * 1e9) for n, rate in best.items() if n == "1"
-        },
-        "share_of_int8_peak": {n: rate * flops / (machine.int8_gops * 1e9) for n, rate in best.items()},
-    }  # fmt: skip
+def _ours(rates: Figures) -> dict[str, float]:
+    """By streams, the best of our ways."""
+    rows = [row for name, row in rates.items() if name.startswith(f"{OURS} ")]
+    return {column: max(row[column] for row in rows) for column in (rows[0] if rows else ())}
 
 
 def _quality(settings: Sequence[Setting], tokenizer: Tokenizer, longest: int, note: Note) -> dict[str, float]:

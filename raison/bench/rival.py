@@ -29,6 +29,10 @@ class Timed:
     def rate(self) -> float:
         return self.tokens / self.seconds
 
+    def later_rate(self, streams: int) -> float:
+        """Tokens a second after the first of each stream."""
+        return (self.tokens - streams) / (self.seconds - self.first_seconds)
+
 
 def is_shared(prompts: Sequence[Sequence[int]]) -> bool:
     """Whether all are one prompt: the same object, not merely equal."""

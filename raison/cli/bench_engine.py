@@ -84,7 +84,7 @@ def _show(console: Console, result: Mapping[str, Any]) -> None:
             console.print(Text(f"  times faster than {rival}: {_row(row, '{:.2f}')}"), soft_wrap=True)
     console.print(Text(f"perplexity; MiB with {result['memory_streams']} streams, libraries apart", style="bold"))
     console.print(_qualities(result["perplexity"], result["memory_bytes"]))
-    for name in ("bandwidth", "int8_peak"):
+    for name in ("bandwidth", "int8_peak", "floor"):
         if shares := result[f"share_of_{name}"]:
             said = f"  our share of the measured {name.replace('_', ' ')}, by streams: {_row(shares, '{:.0%}')}"
             console.print(Text(said), soft_wrap=True)

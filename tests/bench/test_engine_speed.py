@@ -14,16 +14,20 @@ from typing import Any
 
 import pytest
 
+from raison import hardware
 from raison.bench import engine_speed, rivals
-from raison.bench.engine_speed import ratios
+from raison.bench.engine_speed import Table, ratios
 from raison.bench.loads import Load, decoding, prefill
 from raison.bench.random_file import random_file
 from raison.bench.resident import resident
-from raison.bench.rival import is_shared
+from raison.bench.rival import Timed, is_shared
 from raison.bench.rivals import OURS, Setting, settings_of
+from raison.bench.shares import parts, shares
 from raison.bench.speed_plots import write_plot
 from raison.cli.entry import main
 from raison.errors import UserError
+from raison.model import cost
+from raison.model.spec import preset
 from raison.reasoner import SHIPPED
 from raison.text.tokenizer import Tokenizer
 from raison.weights import source
@@ -70,6 +74,7 @@ def test_every_load_has_its_table_and_absent_rivals_are_named(
             assert set(rows) == {"raison fp32", "raison q8"}
             assert all(set(row) == columns and min(row.values()) > 0 for row in rows.values()), (kind, table)
     assert "prompts of 2000 are left out" in told.err
+    assert all(set(found[f"share_of_{what}"]) == {"1", "3"} for what in ("bandwidth", "int8_peak", "floor"))
     assert found["absent"] == ["llama.cpp", "vllm"] and found["ratios"] == {}
     assert found["memory_bytes"] == {"raison fp32": 3 * 2**20, "raison q8": 3 * 2**20}
     assert found["perplexity"]["raison fp32"] == pytest.approx(found["perplexity"]["raison q8"], rel=0.2)
@@ -83,6 +88,37 @@ def test_ratios_are_of_our_best_over_each_rivals_best() -> None:
         "openvino padded": {"1": 60.0, "8": 9.0},
     }  # fmt: skip
     assert ratios(rates) == {"llama.cpp": {"1": 3.0, "8": 2.0}, "openvino": {"1": 0.5, "8": 10.0}}
+
+
+def test_the_first_token_of_each_stream_is_no_part_of_decoding() -> None:
+    table = Table()
+    table.add("raison q4", 8, [Timed(tokens=80, seconds=5.0, first_seconds=1.0)])
+    table.add("raison q4", 4, [Timed(tokens=4, seconds=1.0, first_seconds=1.0)])
+    table.add("vllm", 8, [Timed(tokens=80, seconds=5.0, first_seconds=float("nan"))])
+    assert table.rates["raison q4"]["8"] == 16 and table.later_rates == {"raison q4": {"8": 18.0}}
+
+
+def test_shares_count_each_weight_once_a_step_and_the_experts_that_rows_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rates that equal the floor; with 32 streams experts are bound by bandwidth, what is shared by products."""
+    spec = preset("base-1b")
+    tensors = {
+        "model.embed_tokens.weight": SimpleNamespace(nbytes=7_000_000),
+        "lm_head.weight": SimpleNamespace(nbytes=50_000_000),
+        "model.layers.1.mlp.experts.0.up_proj.weight": SimpleNamespace(nbytes=640_000_000),
+    }
+    opened: Any = SimpleNamespace(spec=spec, tensors=tensors)
+    machine = SimpleNamespace(read_gb_per_second=50.0, fp32_gflops=100.0, int8_gops=2000.0)
+    monkeypatch.setattr(hardware, "probe", lambda threads, refresh: machine)
+    rest, experts = parts(opened, 1)
+    assert rest.read == 50_000_000 and experts.read == pytest.approx(60_000_000)
+    assert rest.operations + experts.operations == cost.matmul_flops(spec)
+    assert experts.operations == 2 * 11 * 6 * 3 * 1024 * 416
+    reached = 640e6 * (1 - (1 - 6 / 64) ** 32)
+    floor = 32 * rest.operations / 2e12 + reached / 50e9
+    found = shares(opened, {"1": 50e9 / 110e6, "32": 32 / floor}, 2)
+    assert found["share_of_bandwidth"]["1"] == pytest.approx(1) == found["share_of_floor"]["1"]
+    assert found["share_of_floor"]["32"] == pytest.approx(1)
+    assert found["share_of_int8_peak"]["32"] == pytest.approx(32 / floor * cost.matmul_flops(spec) / 2e12)
 
 
 def test_prompts_have_their_length_and_are_shared_or_differ() -> None:

@@ -10,6 +10,7 @@
 // GGUF's Q8_0, Q4_1 and Q4_0 go over without a change of value; other weights are rounded here.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <functional>
 #include <vector>
@@ -25,7 +26,8 @@ enum Format : int32_t { FULL = 0, CENTRED = 3, NIBBLES = 4, BYTES = 8 };
 
 constexpr int PANEL = PANEL_VECTORS * LANES;
 constexpr int GROUP = 32, QUADS = GROUP / 4;
-constexpr int PAIR = 2;  // vectors of a panel of 8 or 4 bits
+constexpr int PAIR = 2;    // vectors of a panel of 8 or 4 bits
+constexpr int CENTRE = 8;  // the number of 4 bits that means 0 where weights have no least value of their own
 
 constexpr int head_bytes(Format format) { return format == CENTRED ? LANES * 2 : LANES * 4; }
 constexpr int body_bytes(Format format) { return format == BYTES ? LANES * GROUP : LANES * GROUP / 2; }
@@ -98,8 +100,8 @@ class Matrix {
         const size_t size = format == FULL ? (size_t)outputs_ * inputs * 4 : vectors * groups_ * block_bytes(format);
         if (size != size_) data_ = arena.take(size);
         size_ = size;
-        const int width = panel_outputs();
-        Pool::shared().run(threads, panels(), [&](int panel) {
+        const int width = widest();
+        Pool::shared().run(threads, (outputs_ + width - 1) / width, [&](int panel) {
             const int start = panel * width;
             if (format == FULL) pack_full(rows, start);
             else for (int at = start; at < start + width && at < outputs_; at += LANES) pack_groups(rows, start, at);
@@ -111,14 +113,28 @@ class Matrix {
     int groups() const { return groups_; }
     Format format() const { return format_; }
     size_t size() const { return size_; }
-    int panel_outputs() const { return format_ == FULL ? PANEL : PAIR * LANES; }
-    int panels() const { return (outputs_ + panel_outputs() - 1) / panel_outputs(); }
-    const float* full_panel(int start) const { return (const float*)data_ + (size_t)start * inputs_; }
-    const char* group_panel(int start) const {
-        return data_ + (size_t)(start / LANES) * groups_ * block_bytes(format_);
+
+    // Outputs of the panel that `column` is in, and how many of them come from there on.
+    int panel_outputs(int column) const { return std::min(widest(), outputs_ - column / widest() * widest()); }
+    int panel_left(int column) const { return panel_outputs(column) - column % widest(); }
+
+    // The output that part `index` of `parts` begins with: a panel's first, unless panels of fp32 are too few for all.
+    int first(int index, int parts, bool splits = true) const {
+        const bool few = format_ == FULL && outputs_ <= widest() * (parts - 1);
+        const int whole = few && splits ? LANES : widest();
+        return std::min(outputs_, (outputs_ + whole - 1) / whole * index / parts * whole);
+    }
+
+    // The weights of output `column`, with which a panel begins unless it is of fp32.
+    const char* at(int column) const {
+        const size_t start = column / widest() * widest();
+        if (format_ != FULL) return data_ + start / LANES * groups_ * block_bytes(format_);
+        return data_ + (start * inputs_ + column - start) * 4;
     }
 
   private:
+    int widest() const { return format_ == FULL ? PANEL : PAIR * LANES; }
+
     static bool centred(const std::vector<Row>& rows) {
         for (const Row& row : rows)
             if (row.first && row.kind != Q4_0) return false;

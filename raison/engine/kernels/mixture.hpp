@@ -2,6 +2,7 @@
 #pragma once
 
 #include <limits>
+#include <utility>
 
 #include "scores.hpp"
 #include "tile.hpp"
@@ -14,57 +15,79 @@ class Mixture {
 
     void prepare(const Model& model) {
         const Shape& s = model.s;
-        routed_.fit(TILE * (s.chosen > 0 ? s.chosen : 1), s.expert_inner, model.rounds());
+        const int copies = TILE * std::max(1, s.chosen);
+        routed_.fit(copies, s.expert_inner, model.rounds());
+        if (s.shared_inner) shared_.fit(TILE, s.shared_inner, model.rounds());
         affinity_.fit(TILE, s.experts);
+        chosen_.resize(copies), share_.resize(copies);
     }
 
-    // Copies of rows stand expert after expert; every thread computes its part of each product.
+    // Copies of rows stand expert after expert; each part of a product is of all experts' same outputs.
     void run(const Layer& l) {
-        tile_.project(l.router, tile_.normed, Store{affinity_.row(0), affinity_.stride()});
-        send(Tile::mine(), l);
-        each_expert([&](Member& me, int part, int x, int first, int n) {
-            for (int j = 0; j < n; j++) me.in[j] = tile_.normed.in(of_expert_[x][j].row);
-            const Gated to{routed_.row(first), routed_.stride()};
-            product(l.expert_gate_up[x], me.in.data(), n, to, part, tile_.size);
+        const bool shares = tile_.model->s.shared_inner;
+        const In* in = tile_.inputs(in_, tile_.normed);
+        tile_.share([&](Member&, int part) {
+            product(l.router, in, tile_.count, Store{affinity_.row(0), affinity_.stride()}, part, tile_.size);
+            if (!shares) return;
+            product(l.gate_up, in, tile_.count, Gated{shared_.row(0), shared_.stride()}, part, tile_.size);
         });
-        if (tile_.rounds()) {
-            tile_.share([&](Member&, int part) {
-                for (int c = part; c < places_.back(); c += tile_.size) routed_.round(c, tile_.model->s.expert_inner);
+        tile_.each_row([&](int i) {
+            route(Tile::mine(), l, i);
+            if (shares && tile_.rounds()) shared_.round(i);
+        });
+        sort();
+        tile_.share([&](Member& me, int part) {
+            each_expert(part, l.expert_gate_up, l.expert_down, [&](int x, int first, int n, const char* then) {
+                me.in.resize(n);
+                for (int j = 0; j < n; j++) me.in[j] = tile_.normed.in(token_[first + j]);
+                const Gated to{routed_.row(first), routed_.stride()};
+                product(l.expert_gate_up[x], me.in.data(), n, to, part, tile_.size, then);
             });
-        }
-        each_expert([&](Member& me, int part, int x, int first, int n) {
-            for (int j = 0; j < n; j++) {
-                me.in[j] = routed_.in(first + j);
-                me.token[j] = of_expert_[x][j].row, me.weight[j] = of_expert_[x][j].weight;
-            }
-            const Scatter to{tile_.x.row(0), tile_.x.stride(), me.token.data(), me.weight.data()};
-            product(l.expert_down[x], me.in.data(), n, to, part, tile_.size);
+        });
+        if (tile_.rounds()) tile_.each(places_.back(), [&](int c) { routed_.round(c); });
+        in = shares ? tile_.inputs(in_, shared_) : nullptr;
+        tile_.share([&](Member& me, int part) {
+            each_expert(part, l.expert_down, l.expert_gate_up, [&](int x, int first, int n, const char* then) {
+                me.in.resize(n);
+                for (int j = 0; j < n; j++) me.in[j] = routed_.in(first + j);
+                const Scatter to{tile_.x.row(0), tile_.x.stride(), token_.data() + first, weight_.data() + first};
+                product(l.expert_down[x], me.in.data(), n, to, part, tile_.size, then);
+            });
+            if (shares) product(l.down, in, tile_.count, Add{tile_.x.row(0), tile_.x.stride()}, part, tile_.size);
         });
     }
 
   private:
-    struct Copy {
-        int row;
-        float weight;
-    };
-
+    // work(expert, its first copy, copies, weights that are read after its own): `weights` of each that was chosen.
     template <class Work>
-    void each_expert(const Work& work) {
-        tile_.share([&](Member& me, int part) {
-            for (int x = 0; x < tile_.model->s.experts; x++) {
-                const int n = (int)of_expert_[x].size();
-                if (n == 0) continue;
-                me.in.resize(n), me.token.resize(n), me.weight.resize(n);
-                work(me, part, x, places_[x], n);
-            }
-        });
+    void each_expert(int part, const std::vector<Matrix>& weights, const std::vector<Matrix>& later, const Work& work) {
+        const auto begin = [&](const Matrix& w) { return w.at(w.first(part, tile_.size)); };
+        const int count = tile_.model->s.experts, first = next_of(0);
+        for (int x = first; x < count;) {
+            const int next = next_of(x + 1);
+            work(x, places_[x], places_[x + 1] - places_[x], begin(next < count ? weights[next] : later[first]));
+            x = next;
+        }
     }
 
-    void send(Member& me, const Layer& l) {
-        of_expert_.assign(tile_.model->s.experts, {});
-        for (int i = 0; i < tile_.count; i++) route(me, l, i);
-        places_.assign(1, 0);
-        for (const std::vector<Copy>& copies : of_expert_) places_.push_back(places_.back() + (int)copies.size());
+    // The first expert from x on that was chosen.
+    int next_of(int x) const {
+        while (x < tile_.model->s.experts && places_[x] == places_[x + 1]) x++;
+        return x;
+    }
+
+    // Copies in the order of experts, and of rows within one: by row and weight, and where each expert's begin.
+    void sort() {
+        const int experts = tile_.model->s.experts, each = tile_.model->s.chosen, copies = tile_.count * each;
+        places_.assign(experts + 1, 0), token_.resize(copies), weight_.resize(copies);
+        for (int c = 0; c < copies; c++) places_[chosen_[c]]++;
+        for (int x = 0, before = 0; x <= experts; x++) before += std::exchange(places_[x], before);
+        for (int c = 0; c < copies; c++) {
+            const int at = places_[chosen_[c]]++;
+            token_[at] = c / each, weight_[at] = share_[c];
+        }
+        for (int x = experts; x > 0; x--) places_[x] = places_[x - 1];
+        places_[0] = 0;
     }
 
     // Scores choose groups and experts, with a bias where there is one, and without it they weigh (V3 report, eq. 12-16).
@@ -78,14 +101,14 @@ class Mixture {
         for (int x = 0; x < s.experts; x++) choice[x] = scores[x] + (s.sigmoid ? l.router_bias[x] : 0);
         if (s.kept_groups < s.groups) keep_groups(me);
         float total = 0;
-        int chosen[64];
+        int* chosen = chosen_.data() + i * s.chosen;
         for (int k = 0; k < s.chosen; k++) {
             chosen[k] = best(choice);
             choice[chosen[k]] = -std::numeric_limits<float>::infinity();
             total += scores[chosen[k]];
         }
         const float scale = s.routed_scale / (s.normalise ? total + 1e-20f : 1.0f);
-        for (int k = 0; k < s.chosen; k++) of_expert_[chosen[k]].push_back({i, scores[chosen[k]] * scale});
+        for (int k = 0; k < s.chosen; k++) share_[i * s.chosen + k] = scores[chosen[k]] * scale;
     }
 
     // -inf outside the groups whose best one or two experts score highest together.
@@ -119,9 +142,12 @@ class Mixture {
     }
 
     Tile& tile_;
-    Rows routed_, affinity_;
-    std::vector<std::vector<Copy>> of_expert_;
-    std::vector<int> places_;
+    Rows routed_, shared_, affinity_;
+    std::vector<In> in_;
+    std::vector<int> chosen_;          // by row: its experts
+    std::vector<float> share_;         // how much each counts
+    std::vector<int> token_, places_;  // by copy: its row; by expert: where its copies begin
+    std::vector<float> weight_;        // by copy
 };
 
 }  // namespace raison

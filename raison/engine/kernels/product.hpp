@@ -5,6 +5,8 @@
 // rounded to 8 bits first, in groups of 32 with a scale each; the products of a group are exact integers.
 #pragma once
 
+#include <type_traits>
+
 #include "matrix.hpp"
 
 namespace raison {
@@ -13,7 +15,7 @@ namespace raison {
 struct Rounded {
     const int8_t* q = nullptr;
     const float *scale = nullptr, *total = nullptr;  // by group; total = scale * sum of q
-    const int32_t* start = nullptr;                   // by group: what the sums of bytes, stored 128 too high, begin with
+    const int32_t* start = nullptr;                   // by group: -8 times the sum of q
 };
 
 struct In {
@@ -77,15 +79,17 @@ struct Placed {
 };
 
 template <int MR, int NV, class Out>
-inline void full_block(const float* panel, const In* rows, int inputs, const Out& out, int m, int column) {
+inline void full_block(const Matrix& w, const In* rows, const Out& out, int m, int column) {
     const float* x[MR];
     for (int i = 0; i < MR; i++) x[i] = rows[i].x;
+    const float* panel = (const float*)w.at(column);
+    const int64_t width = w.panel_outputs(column);
     Vec sums[MR][NV] = {};
-    for (int k = 0; k < inputs; k++) {
-        Vec w[NV];
-        for (int n = 0; n < NV; n++) w[n] = load(panel + k * NV * LANES + n * LANES);
+    for (int k = 0; k < w.inputs(); k++, panel += width) {
+        Vec weights[NV];
+        for (int n = 0; n < NV; n++) weights[n] = load(panel + n * LANES);
         for (int i = 0; i < MR; i++)
-            for (int n = 0; n < NV; n++) sums[i][n] += x[i][k] * w[n];
+            for (int n = 0; n < NV; n++) sums[i][n] += x[i][k] * weights[n];
     }
     for (int i = 0; i < MR; i++) out.template at<NV>(m + i, column, sums[i]);
 }
@@ -104,7 +108,7 @@ inline void byte_block(const char* panel, const In* rows, int groups, const Out&
         if (ahead) ask_ahead<SIZE>(panel + ahead);
         Ints acc[MR][NV];
         for (int i = 0; i < MR; i++)
-            for (int n = 0; n < NV; n++) acc[i][n] = all_ints(rows[i].r.start[g]);
+            for (int n = 0; n < NV; n++) acc[i][n] = all_ints(rows[i].r.start[g] * (BYTE_OFFSET / CENTRE));
         for (int j = 0; j < QUADS; j++) {
             Ints w[NV];
             for (int n = 0; n < NV; n++) w[n] = load_ints(panel + BODIES + n * body_bytes(BYTES) + j * LANES * 4);
@@ -128,7 +132,9 @@ inline void nibble_block(const char* panel, const In* rows, int groups, const Ou
     Vec sums[MR][NV] = {};
     for (int g = 0; g < groups; g++, panel += SIZE) {
         if (ahead) ask_ahead<SIZE>(panel + ahead);
-        Ints acc[MR][NV] = {};
+        Ints acc[MR][NV];
+        for (int i = 0; i < MR; i++)
+            for (int n = 0; n < NV; n++) acc[i][n] = all_ints(FORMAT == CENTRED ? rows[i].r.start[g] : 0);
         for (int j = 0; j < QUADS / 2; j++) {
             Ints low[NV], high[NV];
             for (int n = 0; n < NV; n++) {
@@ -146,10 +152,11 @@ inline void nibble_block(const char* panel, const In* rows, int groups, const Ou
         }
         for (int n = 0; n < NV; n++) {
             const char* head = panel + n * head_bytes(FORMAT);
-            const Vec d = load_halves(head), least = FORMAT == CENTRED ? -8 * d : load_halves(head + LANES * 2);
-            for (int i = 0; i < MR; i++) {
-                const Vec scaled = fused(to_floats(acc[i][n]), d * rows[i].r.scale[g], sums[i][n]);
-                sums[i][n] = fused(least, all(rows[i].r.total[g]), scaled);
+            const Vec d = load_halves(head);
+            for (int i = 0; i < MR; i++) sums[i][n] = fused(to_floats(acc[i][n]), d * rows[i].r.scale[g], sums[i][n]);
+            if constexpr (FORMAT == NIBBLES) {
+                const Vec least = load_halves(head + LANES * 2);
+                for (int i = 0; i < MR; i++) sums[i][n] = fused(least, all(rows[i].r.total[g]), sums[i][n]);
             }
         }
     }
@@ -159,17 +166,17 @@ inline void nibble_block(const char* panel, const In* rows, int groups, const Ou
 template <int MR, int NV, class Out>
 inline void one_block(const Matrix& w, const In* rows, const Out& out, int m, int column, int64_t ahead) {
     switch (w.format()) {
-        case FULL: full_block<MR, NV>(w.full_panel(column), rows, w.inputs(), out, m, column); break;
+        case FULL: full_block<MR, NV>(w, rows, out, m, column); break;
         case BYTES:
-            if constexpr (NV <= PAIR) byte_block<MR, NV>(w.group_panel(column), rows, w.groups(), out, m, column, ahead);
+            if constexpr (NV <= PAIR) byte_block<MR, NV>(w.at(column), rows, w.groups(), out, m, column, ahead);
             break;
         case NIBBLES:
             if constexpr (NV <= PAIR)
-                nibble_block<NIBBLES, MR, NV>(w.group_panel(column), rows, w.groups(), out, m, column, ahead);
+                nibble_block<NIBBLES, MR, NV>(w.at(column), rows, w.groups(), out, m, column, ahead);
             break;
         case CENTRED:
             if constexpr (NV <= PAIR)
-                nibble_block<CENTRED, MR, NV>(w.group_panel(column), rows, w.groups(), out, m, column, ahead);
+                nibble_block<CENTRED, MR, NV>(w.at(column), rows, w.groups(), out, m, column, ahead);
     }
 }
 
@@ -191,18 +198,18 @@ inline void blocks(const Matrix& w, const In* rows, int count, const Out& out, i
     }
 }
 
-// Part `index` of `parts` of the outputs; all parts together are the product.
+// Part `index` of `parts` of the outputs; all parts together are the product. Weights at `then` are read next.
 template <class Out>
-void product(const Matrix& w, const In* rows, int count, const Out& out, int index = 0, int parts = 1) {
+void product(const Matrix& w, const In* rows, int count, const Out& out, int index = 0, int parts = 1,
+             const char* then = nullptr) {
     if (count == 0) return;
-    const int width = w.panel_outputs(), panels = w.panels();
-    const int stop = panels * (index + 1) / parts;
-    for (int panel = panels * index / parts; panel < stop; panel++) {
-        const int column = panel * width;
-        const bool more = panel + 1 < stop && w.format() != FULL;
-        const int64_t next = more ? w.group_panel(column + width) - w.group_panel(column) : 0;
-        const int left = (w.outputs() - column) / LANES;
-        switch (left < width / LANES ? left : width / LANES) {
+    constexpr bool splits = !std::is_same_v<Out, Gated>;  // gate and up stay together
+    const int stop = w.first(index + 1, parts, splits);
+    for (int column = w.first(index, parts, splits), width; column < stop; column += width) {
+        width = std::min(w.panel_left(column), stop - column);
+        const char* after = column + width < stop ? w.at(column + width) : then;
+        const int64_t next = after ? after - w.at(column) : 0;
+        switch (width / LANES) {
             case 1: blocks<1>(w, rows, count, out, column, next); break;
             case 2: blocks<2>(w, rows, count, out, column, next); break;
 #if defined(__AVX512F__)

@@ -53,7 +53,7 @@ class Rows {
             for (int k = 0; k < GROUP; k += LANES) total += round_bytes(load(x + g * GROUP + k), inverse, q + k);
             scale_[at] = top / 127;
             total_[at] = top / 127 * (float)total;
-            start_[at] = -BYTE_OFFSET * total;
+            start_[at] = -CENTRE * total;
         }
     }
 

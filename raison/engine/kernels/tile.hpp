@@ -29,8 +29,7 @@ struct Step {
 struct Member {
     Rows scores, head_rows;
     std::vector<In> in;
-    std::vector<int> token;
-    std::vector<float> weight, choice, group;
+    std::vector<float> choice, group;
 };
 
 class Tile {
@@ -70,10 +69,12 @@ class Tile {
 
     // Neighbours go to one thread: what they write may share a line of memory.
     template <class Work>
-    void each_row(const Work& work) {
-        const int parts = std::min(size, count);
+    void each_row(const Work& work) { each(count, work); }
+    template <class Work>
+    void each(int items, const Work& work) {
+        const int parts = std::min(size, items);
         share(parts, [&](Member&, int part) {
-            for (int i = count * part / parts; i < count * (part + 1) / parts; i++) work(i);
+            for (int i = items * part / parts; i < items * (part + 1) / parts; i++) work(i);
         });
     }
 

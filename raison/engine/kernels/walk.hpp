@@ -37,7 +37,7 @@ class Walk {
         else grouped_query_.prepare(model);
         if (s.experts) mixture_.prepare(model);
         values_.fit(TILE, model.values(), r);
-        inner_.fit(TILE, std::max(s.inner, s.shared_inner), r);
+        inner_.fit(TILE, s.inner, r);
     }
 
     template <class Number>
@@ -54,7 +54,7 @@ class Walk {
             add_values(layer);
             tile_.norm_rows(layer.post_norm);
             if (m.routes(l)) mixture_.run(layer);
-            if (!m.routes(l) || m.s.shared_inner) feed_forward(layer);
+            else feed_forward(layer);
         }
         logits();
     }
