@@ -54,7 +54,8 @@ def _table(found: Answer, choice: Choice, speeds: Speeds) -> Table:
 
 def _layout_rows(found: Answer, choice: Choice) -> Iterator[tuple[str, str, str]]:
     chips = choice.figures.chips * found.instances
-    yield "layout", choice.case.layout.words, f"{chips:.3g} chip{'s' * (chips != 1)}; the best of {found.searched} layouts"
+    many = "chip" if chips == 1 else "chips"
+    yield "layout", choice.case.layout.words, f"{chips:.3g} {many}; the best of {found.searched} layouts"
     yield "streams", f"{choice.case.load.streams * found.instances:,.0f}", "requests at once"
 
 

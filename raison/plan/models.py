@@ -129,10 +129,12 @@ def find_model(name: str, total: float | None = None, active: float | None = Non
         total = _count(match[1])
         active = _count(match[2]) if match[2] else total
         if active > total:
-            raise UserError(f"{name} says more active parameters than there are; write TOTAL/ACTIVE, such as 671e9/37e9")
+            raise UserError(f"{name} has more active than all parameters; write TOTAL/ACTIVE, such as 671e9/37e9")
     if not total:
-        raise UserError(f'there is no model "{name}"; a config.json will do, or its parameters as TOTAL/ACTIVE, such as '
-                        f"671e9/37e9; {nearest(_plain(name), [*_known(), *PRESETS])}")  # fmt: skip
+        near = nearest(_plain(name), [*_known(), *PRESETS])
+        raise UserError(
+            f'there is no model "{name}"; a config.json will do, or its size as TOTAL/ACTIVE, as 671e9/37e9; {near}'
+        )
     return typical(name, total, active or total)
 
 

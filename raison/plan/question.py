@@ -145,7 +145,7 @@ def _engine(case: Case) -> tuple[str, tuple[str, ...]]:
     """The engine asked for; else the one with most points on that chip for such models."""
     if case.engine:
         measured = any(len(key) == 3 and key[1] == case.engine for key in calibrations())
-        return case.engine, () if measured else (f"nobody's figures tell of {case.engine}: constants of engines like it",)
+        return case.engine, () if measured else (f"no figures tell of {case.engine}: constants of engines like it",)
     if case.chip.kind == "this":
         return "raison", ()
     known = [

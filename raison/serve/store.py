@@ -32,6 +32,8 @@ BUSY_SECONDS = 30
 MIGRATION_LOCK = 0x726169736F6E
 """A number of our own ("raison" in ASCII) for PostgreSQL's advisory locks."""
 BEGIN = "raison_begin"
+SQLITE_HEADER = b"SQLite format 3\0"
+"""What a database begins with, once something was written (SQLite file format, section 1.3.1)."""
 
 
 def home() -> Path:
@@ -65,7 +67,7 @@ class Store:
 def open_store(folder: Path, url: str | None = None) -> Store:
     """The database at `url`, else RAISON_DATABASE, else `folder`/raison.db, made or upgraded where need be.
 
-    Raises UserError for a URL that cannot be used, and for a database that a newer Raison made.
+    Raises UserError for a URL that cannot be used, a file that is no database, and a database that a newer Raison made.
     """
     given = url or os.environ.get(DATABASE)
     where = _parse(given) if given else URL.create("sqlite", database=str(folder / FILE))
@@ -97,7 +99,10 @@ def _parse(url: str) -> URL:
 def _sqlite(where: URL) -> Engine:
     path = Path(where.database or "")
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))  # SQLite gives its other files the same mode
+    with open(os.open(path, os.O_CREAT | os.O_RDWR, 0o600), "rb") as file:  # SQLite gives its other files the same mode
+        header = file.read(len(SQLITE_HEADER))
+    if header not in (b"", SQLITE_HEADER):
+        raise UserError(f"{path} is no SQLite database; give a file that is one, or one that is not there yet")
     engine = create_engine(where, connect_args={"timeout": BUSY_SECONDS})
     event.listen(engine, "connect", _configure)
     event.listen(engine, "begin", _begin)

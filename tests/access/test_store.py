@@ -32,6 +32,14 @@ def test_what_is_no_database_is_one_line_without_the_password(url: str, says: st
     assert "secret" not in str(caught.value)
 
 
+def test_a_file_that_is_no_database_is_left_as_it_is(tmp_path: Path) -> None:
+    file = tmp_path / "recipe.toml"
+    file.write_text('name = "quick"')
+    with pytest.raises(UserError, match="no SQLite database"):
+        open_store(Path(), f"sqlite:///{file}")
+    assert file.read_text() == 'name = "quick"' and list(tmp_path.iterdir()) == [file]
+
+
 def test_the_url_of_the_environment_counts_unless_one_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(DATABASE, f"sqlite:///{tmp_path / 'a.db'}")
     open_store(tmp_path / "home").close()
