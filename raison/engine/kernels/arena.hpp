@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstddef>
+#include <exception>
 #include <mutex>
 #include <new>
 #include <thread>
@@ -84,10 +85,10 @@ class Reserve {
         finish();
         try {
             piece_ = Piece(bytes);
-        } catch (const std::bad_alloc&) {
-            return;  // whoever packs will find out
+            worker_ = std::thread([this, bytes] { piece_.touch(bytes); });
+        } catch (const std::exception&) {
+            // no memory: whoever packs will find out; no thread: the piece is good as it is
         }
-        worker_ = std::thread([this, bytes] { piece_.touch(bytes); });
 #endif
     }
 

@@ -2,7 +2,8 @@
 //
 // Whoever is on a core takes the next part, and nobody waits for a thread that has begun none: beside other programs a
 // thread may be off its core for milliseconds, hundreds of pieces long. The caller can do without help altogether, so
-// helpers are only ever asked, and a lost call costs speed alone. Not covered: a process that forks after its first step.
+// helpers are only ever asked: a lost call costs speed alone, and so does a system that has no more threads, or a fork,
+// whose child has none of them. Not covered: work that throws.
 #pragma once
 
 #include <immintrin.h>
@@ -11,6 +12,7 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <system_error>
 #include <thread>
 
 namespace raison {
@@ -28,7 +30,7 @@ class Pool {
     template <class Work>
     void run(int threads, int parts, const Work& work) {
         const int helpers = std::min({threads, parts, MOST_HELPERS + 1}) - 1;
-        if (helpers < 1 || taken_.exchange(true, std::memory_order_acquire)) return alone(parts, work);
+        if (helpers < 1 || parts > MOST_PARTS || taken_.exchange(true, std::memory_order_acquire)) return alone(parts, work);
         const Clock::time_point begun = Clock::now();
         if (begun < alone_until_) alone(parts, work);
         else together(helpers, parts, work, begun);
@@ -38,7 +40,7 @@ class Pool {
   private:
     using Clock = std::chrono::steady_clock;
     using Seconds = std::chrono::duration<double>;
-    static constexpr int MOST_HELPERS = 255, CALLER = -1;
+    static constexpr int MOST_HELPERS = 0xff, MOST_PARTS = 0xffffff, CALLER = -1;
     static constexpr auto IDLE = std::chrono::microseconds(400);    // a helper's waiting for work before it sleeps
     static constexpr auto STALL = std::chrono::microseconds(100);   // the caller's, for parts that helpers have begun
     static constexpr auto WINDOW = std::chrono::milliseconds(100);  // in which longer waits than these are added up
@@ -47,8 +49,8 @@ class Pool {
     static constexpr auto CALLS = std::chrono::milliseconds(1);     // between calls to helpers that sleep
 
     // The pieces of work are numbered in `offer_`'s upper half; below are helpers (8 bits) and parts that are left (24).
-    static int left(uint64_t offer) { return (int)(offer & 0xffffff); }
-    static int wanted(uint64_t offer) { return (int)(offer >> 24 & 0xff); }
+    static int left(uint64_t offer) { return (int)(offer & MOST_PARTS); }
+    static int wanted(uint64_t offer) { return (int)(offer >> 24 & MOST_HELPERS); }
 
     template <class Work>
     static void alone(int parts, const Work& work) {
@@ -60,21 +62,32 @@ class Pool {
         offer(helpers, parts, [](const void* of, int part) { (*static_cast<const Work*>(of))(part); }, &work);
         work(parts - 1);
         int done = 1;
-        for (uint64_t seen; take(seen, CALLER);) done++;
+        for (uint64_t seen; take(seen, CALLER); done++) call();
         if (pending_.fetch_sub(done, std::memory_order_acq_rel) > done && !finished()) await(begun);
     }
 
     void offer(int helpers, int parts, void (*work)(const void*, int), const void* of) {
-        while (started_ < helpers) std::thread(&Pool::serve, this, started_++).detach();
+        start(helpers);
         work_ = work, of_ = of;
         pending_.store(parts, std::memory_order_relaxed);
         if (const int core = sched_getcpu(); core != core_.load(std::memory_order_relaxed)) core_.store(core);
         const uint64_t number = (offer_.load(std::memory_order_relaxed) >> 32) + 1;
         offer_.store(number << 32 | (uint64_t)helpers << 24 | (uint64_t)(parts - 1), std::memory_order_release);
-        if (asleep_.load(std::memory_order_relaxed) > 0) call();
+        call();
     }
 
+    // Has so many helpers, or as many as the system lets it have.
+    void start(int helpers) {
+        try {
+            for (; started_ < std::min(helpers, most_); started_++) std::thread(&Pool::serve, this, started_).detach();
+        } catch (const std::system_error&) {
+            most_ = started_;
+        }
+    }
+
+    // Again and again while there are parts: who fell asleep beside the first call is needed for a long piece.
     void call() {
+        if (asleep_.load(std::memory_order_relaxed) == 0) return;
         const Clock::time_point now = Clock::now();
         if (now - called_ < CALLS) return;
         called_ = now;
@@ -116,7 +129,7 @@ class Pool {
             lost_ = lost_ * (Seconds(WINDOW) / (now - counted_from_));
             counted_from_ = now - WINDOW;
         }
-        lost_ += lost;
+        lost_ += std::min<Clock::duration>(lost, WINDOW);  // a process that was stopped for an hour lost no more
         if (lost_ < DEAR * (now - counted_from_)) return;
         counted_from_ = alone_until_ = now + std::chrono::duration_cast<Clock::duration>(PAUSE * lost_);
         lost_ = {};
@@ -150,10 +163,10 @@ class Pool {
     const void* of_ = nullptr;
     alignas(64) std::atomic<int> core_{-1}, asleep_{0};
     std::atomic<uint32_t> calls_{0};
-    std::atomic<bool> taken_{false};
+    alignas(64) std::atomic<bool> taken_{false};  // and the caller's own, away from what idle helpers look at
     Clock::time_point called_{}, alone_until_{}, counted_from_{};
     Seconds lost_{0};
-    int started_ = 0;
+    int started_ = 0, most_ = MOST_HELPERS;
 };
 
 }  // namespace raison
