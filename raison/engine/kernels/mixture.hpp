@@ -24,49 +24,64 @@ class Mixture {
 
     // Copies of rows stand expert after expert; each part of a product is of all experts' same outputs.
     void run(const Layer& l) {
-        const bool shares = tile_.model->s.shared_inner;
+        choose(l);
+        sort();
+        widen(l);
+        narrow(l);
+    }
+
+  private:
+    bool shares() const { return tile_.model->s.shared_inner; }
+
+    // Each row's experts; and gate and up of the shared one, which reads the same rows as the router.
+    void choose(const Layer& l) {
         const In* in = tile_.inputs(in_, tile_.normed);
         tile_.share([&](Member&, int part) {
             product(l.router, in, tile_.count, Store{affinity_.row(0), affinity_.stride()}, part, tile_.size);
-            if (!shares) return;
+            if (!shares()) return;
             product(l.gate_up, in, tile_.count, Gated{shared_.row(0), shared_.stride()}, part, tile_.size);
         });
         tile_.each_row([&](int i) {
             route(Tile::mine(), l, i);
-            if (shares && tile_.rounds()) shared_.round(i);
-        });
-        sort();
-        tile_.share([&](Member& me, int part) {
-            each_expert(part, l.expert_gate_up, l.expert_down, [&](int x, int first, int n, const char* then) {
-                me.in.resize(n);
-                for (int j = 0; j < n; j++) me.in[j] = tile_.normed.in(token_[first + j]);
-                const Gated to{routed_.row(first), routed_.stride()};
-                product(l.expert_gate_up[x], me.in.data(), n, to, part, tile_.size, then);
-            });
-        });
-        if (tile_.rounds()) tile_.each(places_.back(), [&](int c) { routed_.round(c); });
-        in = shares ? tile_.inputs(in_, shared_) : nullptr;
-        tile_.share([&](Member& me, int part) {
-            each_expert(part, l.expert_down, l.expert_gate_up, [&](int x, int first, int n, const char* then) {
-                me.in.resize(n);
-                for (int j = 0; j < n; j++) me.in[j] = routed_.in(first + j);
-                const Scatter to{tile_.x.row(0), tile_.x.stride(), token_.data() + first, weight_.data() + first};
-                product(l.expert_down[x], me.in.data(), n, to, part, tile_.size, then);
-            });
-            if (shares) product(l.down, in, tile_.count, Add{tile_.x.row(0), tile_.x.stride()}, part, tile_.size);
+            if (shares() && tile_.rounds()) shared_.round(i);
         });
     }
 
-  private:
-    // work(expert, its first copy, copies, weights that are read after its own): `weights` of each that was chosen.
-    template <class Work>
-    void each_expert(int part, const std::vector<Matrix>& weights, const std::vector<Matrix>& later, const Work& work) {
+    // Gate and up of the chosen experts.
+    void widen(const Layer& l) {
+        const auto from = [&](int c) { return tile_.normed.in(token_[c]); };
+        const auto to = [&](int c) { return Gated{routed_.row(c), routed_.stride()}; };
+        tile_.share([&](Member& me, int part) { each_expert(me, part, l.expert_gate_up, l.expert_down, from, to); });
+        if (tile_.rounds()) tile_.each(places_.back(), [&](int c) { routed_.round(c); });
+    }
+
+    // Down, onto the residual stream: a part's outputs of all experts are one thread's to add up.
+    void narrow(const Layer& l) {
+        const auto from = [&](int c) { return routed_.in(c); };
+        const auto to = [&](int c) {
+            return Scatter{tile_.x.row(0), tile_.x.stride(), token_.data() + c, weight_.data() + c};
+        };
+        const In* in = shares() ? tile_.inputs(in_, shared_) : nullptr;
+        tile_.share([&](Member& me, int part) {
+            each_expert(me, part, l.expert_down, l.expert_gate_up, from, to);
+            if (in) product(l.down, in, tile_.count, Add{tile_.x.row(0), tile_.x.stride()}, part, tile_.size);
+        });
+    }
+
+    // The product of each chosen expert's `weights` with its copies: from(copy), to(the first copy). The weights
+    // that are read after the last are of `later`.
+    template <class From, class To>
+    void each_expert(Member& me, int part, const std::vector<Matrix>& weights, const std::vector<Matrix>& later,
+                     const From& from, const To& to) {
         const auto begin = [&](const Matrix& w) { return w.at(w.first(part, tile_.size)); };
         const int count = tile_.model->s.experts, first = next_of(0);
-        for (int x = first; x < count;) {
-            const int next = next_of(x + 1);
-            work(x, places_[x], places_[x + 1] - places_[x], begin(next < count ? weights[next] : later[first]));
-            x = next;
+        for (int x = first, next; x < count; x = next) {
+            next = next_of(x + 1);
+            const int at = places_[x], n = places_[x + 1] - at;
+            me.in.resize(n);
+            for (int j = 0; j < n; j++) me.in[j] = from(at + j);
+            const char* then = begin(next < count ? weights[next] : later[first]);
+            product(weights[x], me.in.data(), n, to(at), part, tile_.size, then);
         }
     }
 
