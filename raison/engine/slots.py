@@ -54,6 +54,13 @@ class Slots:
         self.tokens = np.zeros((rows, max_tokens), np.int64)
         self.logprobs = np.zeros((rows, max_tokens), np.float32)
         self.blocks = np.zeros((rows, max_pages), np.int64)
+        self.active, self.blocked = np.zeros(rows, np.bool_), np.zeros(rows, np.bool_)
+        self._progress(rows)
+        self._limits(rows)
+        self._choice(rows)
+
+    def _progress(self, rows: int) -> None:
+        """How far each has come."""
         self.pages = _column(rows)
         self.length = np.ones(rows, np.int64)
         """Known tokens, prompt and generated."""
@@ -68,25 +75,31 @@ class Slots:
         self.prompt_length = _column(rows)
         self.closed_at = _column(rows)
         """Known tokens up to and with `</think>`; -1 while thinking."""
+        self.first_token = np.zeros(rows, np.float64)
+        self.forced = np.zeros(rows, np.bool_)
+
+    def _limits(self, rows: int) -> None:
+        """When each ends, and who it is."""
         self.budget, self.answer_limit, self.max_tokens = _column(rows), _column(rows), _column(rows)
+        self.min_tokens, self.min_thinking = _column(rows), _column(rows)
+        self.endless = np.zeros(rows, np.bool_)
         self.order = _column(rows)
         """The sequence's number: who is younger."""
+
+    def _choice(self, rows: int) -> None:
+        """How its tokens are drawn, and what is told of them."""
         self.temperature = np.zeros(rows, np.float32)
         self.limits = np.zeros(rows, LIMITS)
         self.limits["top_p"] = 1
         self.key = np.zeros(rows, np.uint64)
-        self.first_token = np.zeros(rows, np.float64)
-        self.forced, self.told = np.zeros(rows, np.bool_), np.zeros(rows, np.bool_)
-        self.bound = np.zeros(rows, np.bool_)
-        """Whether the answer follows a grammar."""
-        self.endless = np.zeros(rows, np.bool_)
-        self.min_tokens, self.min_thinking = _column(rows), _column(rows)
         self.bias_count, self.bias_ids, self.bias_values = _column(rows), _column(rows), _column(rows)
         """How many logits are biased, and the addresses of their ids and of what is added."""
         self._biases: dict[int, tuple[Ints, NDArray[np.float32]]] = {}
+        self.bound = np.zeros(rows, np.bool_)
+        """Whether the answer follows a grammar."""
+        self.told = np.zeros(rows, np.bool_)
         self.watched = _column(rows)
         """How many of the likeliest tokens are told."""
-        self.active, self.blocked = np.zeros(rows, np.bool_), np.zeros(rows, np.bool_)
 
     def load(self, slot: int, seq: Sequence) -> None:
         """Seat a sequence, fresh or preempted; its pages are the scheduler's business."""
