@@ -185,6 +185,7 @@ class EngineLoop:
     def _told_of_failure(self) -> None:
         """On the event loop; the engine's thread has ended and owns nothing any more."""
         assert self.error is not None
+        self._post.deliver()  # what was drawn is heard, and billed
         for done in [done for done in self._starting if not done.done()]:
             done.set_exception(gone(self.error))
         for ticket in {id(ticket): ticket for ticket, _ in self._listening.values()}.values():

@@ -49,10 +49,10 @@ class Post(Generic[T]):
             ring = bool(self._put) and not self._ringing and (time.perf_counter() >= self._next or not more)
             self._ringing |= ring
         if ring and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._deliver)
+            self._loop.call_soon_threadsafe(self.deliver)
 
-    def _deliver(self) -> None:
-        """A round."""
+    def deliver(self) -> None:
+        """A round, on the event loop: all that was put is handed out."""
         with self._lock:
             put, self._put = self._put, []
             self._ringing |= bool(put)
@@ -60,15 +60,20 @@ class Post(Generic[T]):
             return
         begun = time.thread_time()
         for thing in put:
-            self._hand(thing)
+            try:
+                self._hand(thing)
+            except Exception as error:  # one listener's, while all the others wait for theirs
+                self._loop.call_exception_handler({"message": "what was told was not heard", "exception": error})
         self._loop.call_soon(self._pause, begun)  # after the readers that were woken
 
     def _pause(self, begun: float) -> None:
-        """Let the engine ring with the first step after the pause; the timer is for one that is long or never comes."""
-        pause = min(max(PACE_SECONDS, PAUSE * (time.thread_time() - begun)), LONGEST_PAUSE)
+        """Let the engine ring with the first step after the pause; the timer is for one that is long or never comes.
+        Where no step followed there is none: the next may be the first of many, before a long one.
+        """
+        took = time.thread_time() - begun
         with self._lock:
+            pause = min(max(PACE_SECONDS, PAUSE * took), LONGEST_PAUSE) if self._more else 0.0
             self._ringing, self._next = False, time.perf_counter() + pause
-            over = not self._more
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_later(0 if over else pause + GRACE, self._deliver)
+        self._timer = self._loop.call_later(pause + GRACE if pause else 0.0, self.deliver)

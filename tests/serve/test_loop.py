@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from raison.engine.sequence import Event, SamplingParams
+from raison.serve import post
 from raison.serve.loop import Draw, EngineLoop, Ticket, by_sequence
 
 STEPS = 6
@@ -21,6 +22,7 @@ class Heard:
 
     def __init__(self) -> None:
         self.tokens: list[int] = []
+        self.failed = False
         self.more = threading.Condition()
 
     def hear(self, branch: int, events: Sequence[Event], at: float) -> None:
@@ -29,7 +31,9 @@ class Heard:
             self.more.notify_all()
 
     def fail(self, error: BaseException) -> None:
-        raise error
+        assert not self.failed
+        self.failed = True
+        self.told = len(self.tokens)
 
 
 class Slow:
@@ -65,16 +69,47 @@ def test_a_token_is_heard_while_the_next_is_computed(behind: int) -> None:
     async def work() -> None:
         heard = Heard()
         slow = Slow(heard, behind)
-        load: Any = lambda: SimpleNamespace(engine=slow)  # noqa: E731
-        loop, ready = EngineLoop(load), asyncio.Event()
-        loop.start_thread(ready.set)
-        await ready.wait()
-        await loop.start(Ticket(heard, ""), [Draw(0, [1], SamplingParams(), 0)])
+        loop = await started(slow, heard)
         while len(heard.tokens) < STEPS:
             await asyncio.sleep(0.001)
         loop.stop()
         assert heard.tokens == list(range(1, STEPS + 1))
-        assert not slow.late
+        assert not (slow.late or heard.failed)
+
+    asyncio.run(asyncio.wait_for(work(), 20))
+
+
+async def started(engine: Any, heard: Heard) -> EngineLoop:
+    """A thread that draws one branch."""
+    load: Any = lambda: SimpleNamespace(engine=engine)  # noqa: E731
+    loop, ready = EngineLoop(load), asyncio.Event()
+    loop.start_thread(ready.set)
+    await ready.wait()
+    await loop.start(Ticket(heard, ""), [Draw(0, [1], SamplingParams(), 0)])
+    return loop
+
+
+class Breaking(Slow):
+    """Fails in its last step; the others follow when the first one's token is heard."""
+
+    def step(self) -> list[Event]:
+        if self._step == STEPS - 1:
+            raise RuntimeError("a bug of ours")
+        self._behind = 1 if self._step == 1 else STEPS
+        return super().step()
+
+
+def test_what_was_drawn_is_heard_before_the_engine_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though the event loop pauses: it is billed."""
+    monkeypatch.setattr(post, "PACE_SECONDS", 60.0)
+    monkeypatch.setattr(post, "LONGEST_PAUSE", 60.0)
+
+    async def work() -> None:
+        heard = Heard()
+        await started(Breaking(heard, STEPS), heard)
+        while not heard.failed:
+            await asyncio.sleep(0.001)
+        assert heard.told == len(heard.tokens) == STEPS - 1
 
     asyncio.run(asyncio.wait_for(work(), 20))
 
