@@ -159,6 +159,8 @@ class Job:
         """Wait for a turn, then for the last token."""
         place = await self._admitted()
         try:
+            if self._stopped is not None:  # in the moment of its turn: the engine knew of nothing to cancel
+                raise self._stopped
             await self._sample()
         finally:
             self._outbox.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import threading
@@ -9,6 +10,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,8 +18,14 @@ import httpx
 import pytest
 from sqlalchemy import select
 
-from raison.serve.access import DatabaseAccess
+from raison.engine.sequence import SamplingParams
+from raison.serve.access import LOCAL, DatabaseAccess, Reservation
+from raison.serve.admission import Admission, Room
+from raison.serve.asking import Order
+from raison.serve.job import Job
+from raison.serve.refusal import Refused
 from raison.serve.schema import USAGE
+from raison.serve.settings import ServeSettings
 from tests.serve.serving import CHAT, PATIENCE_SECONDS, QUESTION, Served, eventually, serving
 
 
@@ -111,6 +119,35 @@ def test_every_answer_is_in_the_books_once(tmp_path: Path) -> None:
             assert row.prompt_tokens == usage["prompt_tokens"]
             assert row.completion_tokens == usage["completion_tokens"]
             assert row.reasoning_tokens == usage["completion_tokens_details"]["reasoning_tokens"]
+
+
+def test_who_hangs_up_in_the_moment_of_its_turn_draws_nothing() -> None:
+    """Between the turn and the job's hearing of it there is one round of the event loop, in which others may act."""
+    started: list[object] = []
+
+    async def start(*asked: object) -> None:
+        started.append(asked)
+
+    async def work() -> None:
+        admission = Admission(Room(1, 1000), 8, 1000)
+        service: Any = SimpleNamespace(
+            admission=admission, jobs={}, settings=ServeSettings(), book=asyncio.to_thread,
+            engine=SimpleNamespace(start=start, cancel=lambda ticket: None),
+            access=SimpleNamespace(reserve=lambda *_: Reservation("", "local", 0), release=lambda _: None),
+            metrics=SimpleNamespace(admitted=lambda seconds: None),
+        )  # fmt: skip
+        first = await admission.enter(LOCAL, 1, 10)
+        job = Job(service, LOCAL, Order("chat", "small", ((1,),), SamplingParams(), 1), "x")
+        begun = asyncio.create_task(job.begin())
+        while not admission.waiting:
+            await asyncio.sleep(0)
+        admission.leave(first, 10)
+        asyncio.get_running_loop().call_soon(job.cancel)
+        with pytest.raises(Refused, match="gone"):
+            await begun
+        assert not (started or admission.running)
+
+    asyncio.run(asyncio.wait_for(work(), 20))
 
 
 def test_a_slow_reader_holds_nobody_and_gets_all(tmp_path: Path) -> None:
