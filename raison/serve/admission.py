@@ -70,6 +70,13 @@ class Admission:
         self._seconds = 1.0
         """How long a request runs, on average of late."""
 
+    def fit(self, room: Room) -> None:
+        """There is so much room from now on; those who were admitted before keep their places."""
+        self._free[0] += room.branches - self._room.branches
+        self._free[1] += room.tokens - self._room.tokens
+        self._room = room
+        self._dispatch()
+
     def check(self, caller: Caller) -> None:
         """Raises Limited where `enter` would turn away a request of one token, so that a crowd that comes in one moment
         is told so before its requests are read.

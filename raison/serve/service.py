@@ -184,8 +184,7 @@ class Service:
         """The engine's state has changed."""
         if self.engine.state == "ready":
             made = self.reasoner.settings
-            room = Room(made.max_batch, made.cache_tokens * OVERCOMMIT)
-            self.admission = Admission(room, self.settings.queued_requests, self.settings.queued_tokens)
+            self.admission.fit(Room(made.max_batch, made.cache_tokens * OVERCOMMIT))
         if self.engine.state == "failed":
             LOG.error("the engine has failed", exc_info=self.engine.error)
         for changed in self.on_change:

@@ -7,12 +7,16 @@ import random
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from raison.serve.access import Caller
 from raison.serve.admission import QUANTUM, Admission, Place, Room
 from raison.serve.refusal import Limited
+from raison.serve.service import Service
+from raison.serve.settings import ServeSettings
 
 
 def caller(key: str, priority: int = 0) -> Caller:
@@ -180,6 +184,42 @@ def test_random_comings_and_goings_leave_nothing_behind() -> None:
         place = await admission.enter(caller("last"), 4, 3000)
         assert admission.running == 1
         admission.leave(place, 0)
+
+    run(work)
+
+
+def test_who_came_before_the_room_was_known_gives_back_what_was_taken() -> None:
+    async def work() -> None:
+        admission = make(branches=1, tokens=1)
+        early = await admission.enter(caller("early"), 1, 500)
+        waiting = asyncio.create_task(admission.enter(caller("next"), 4, 1000))
+        await asyncio.sleep(0)
+        admission.fit(Room(4, 1000))
+        late = await waiting
+        admission.leave(early, 500)
+        whole = asyncio.create_task(admission.enter(caller("whole"), 4, 1000))
+        await asyncio.sleep(0.01)
+        assert not whole.done(), "there is room for one of them at a time"
+        admission.leave(late, 10)
+        admission.leave(await whole, 10)
+        assert admission.running == 0
+
+    run(work)
+
+
+def test_a_model_that_is_ready_forgets_nobody() -> None:
+    """Its reasoner is there before the event loop has heard so; who asks between is counted as all others are."""
+
+    async def work() -> None:
+        nowhere: Any = None
+        service = Service(lambda: nowhere, nowhere, ServeSettings(), "small")
+        early = await service.admission.enter(caller("early"), 1, 10)
+        sizes: Any = SimpleNamespace(settings=SimpleNamespace(max_batch=8, cache_tokens=1000))
+        service.engine.reasoner, service.engine.state = sizes, "ready"
+        service._became()
+        assert service.admission.running == 1
+        service.admission.leave(early, 10)
+        assert service.admission.running == 0
 
     run(work)
 
