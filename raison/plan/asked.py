@@ -10,20 +10,22 @@ import re
 from dataclasses import dataclass
 
 from raison.plan.rows import Row
+from raison.plan.training_setting import TRAINED, is_serving
 
 METRICS: tuple[tuple[str, str], ...] = (
-    (r"tpot|(?:^|_)itl|inter_token|time_per_output", "tpot"),
+    (r"tpot|(?:^|_)itl|inter_token|time_per_output|latency_per_token|per_token_latency", "tpot"),
     (r"ttft|time_to_first", "ttft"),
-    (r"^(?:e2e|end_to_end)", "request"),
-    (r"^cost_per_m?tok(?:en)?s?_(?:out|output)|^cost_per_mtok_out", "cost_output"),
-    (r"^cost_per_m", "cost_total"),
-    (r"per_user|user_tok|tok_s_user|s(?:ec)?_user$", "user"),
-    (r"^(?:prefill|input|prompt|pp)_?(?:tok\w*_s|throughput|tps)", "prompt"),
-    (r"^total_(?:tok\w*_s|throughput|tps)", "total"),
-    (r"^(?:output_|decode_|tg_|gen\w*_)?(?:tok\w*_s(?:ec)?(?:_|\b)|tokens?_per_s|t_s$|throughput|tps)", "output"),
+    (r"^(?:e2e|end_to_end|request_latency)", "request"),
+    (r"^cost_per_(?:1?_?m(?:illion)?_?)?(?:tok(?:en)?s?_out|out(?:put)?_tok)", "cost_output"),
+    (r"^cost_per_1?_?m(?:illion)?_?(?:total_)?tok", "cost_total"),
+    (r"per_user|user_tok|tok_s_user|s(?:ec)?_user$|interactivity", "user"),
+    (r"^(?:prefill|input|prompt|pp)_?(?:tok\w*_s|(?:tok\w*_)?throughput|tps)", "prompt"),
+    (r"^total_(?:tok\w*_s|(?:tok\w*_)?throughput|tps)", "total"),
+    (r"^(?:output_|decode_|tg_|gen\w*_)?(?:tok\w*_s(?:ec)?(?:_|\b)|tokens?_per_s|t_s$|(?:tok\w*_)?throughput|tps)", "output"),
     (r"^(?:req|queries|samples)\w*_(?:(?:per_)?s|throughput)", "requests"),
 )  # fmt: skip
-UNPREDICTED = r"per_mw|per_kw|per_w\b|per_joule"
+UNPREDICTED = r"per_mw|per_kw|per_w\b|per_joule|mape|error|cost\w*tok(?:en)?s?_in"
+"""Energy, errors of others' models, and the price of prompts alone, which is a seller's choice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,7 @@ class Asked:
 def asked_of(row: Row) -> Asked | None:
     """Which figure a row measures; None where it is not one of serving."""
     metric, unit = row.metric_name, row.unit.lower()
-    if re.match(r"(?:tr|mlt|rl|sft|sl|tt|pe|k)-", row.id) or row.workload.says(r"pre-?train", r"fine-?tun", r"\bsft\b"):
+    if row.workload.says(*TRAINED, r"\bsft\b") and not is_serving(row):
         return None
     found = next((name for pattern, name in METRICS if re.search(pattern, metric)), None)
     if found is None or re.search(UNPREDICTED, metric):
@@ -55,6 +57,8 @@ def asked_of(row: Row) -> Asked | None:
         found = "total"
     if found == "output" and re.search(r"/user|per user|tok/s/query", unit):
         found = "user"
+    if found == "output" and re.match(r"req|quer|sampl", unit):
+        found = "requests"
     per = "chip" if re.search(r"/(?:gpu|chip|xpu)|per[ _](?:gpu|chip)", f"{unit} {metric}") else "node"
     per = per if per == "chip" or re.search(r"per (?:\S+ )?node|/node", unit) else "all"
     words = row.workload

@@ -23,6 +23,7 @@ from raison.plan.search import Limits, best, filled_up
 from raison.plan.serving import STEP, Case, Figures, figures, prompt_rate
 from raison.plan.serving_cases import GUESSING, NO_GUESS, case_of, chips_told
 from raison.plan.suites import suite_of
+from raison.plan.units import of_a_rate, of_a_second
 
 GROUPS: Mapping[str, str] = {
     "tpot": "TPOT", "ttft": "TTFT", "user": "throughput", "output": "throughput", "total": "throughput",
@@ -39,6 +40,8 @@ SWEPT = 0.5
 of many predictions is the most hopeful one. The median of InferenceX's 19 rows is 0.52; no other source has told it."""
 FRONTIER = 16
 """Chips of the domain in which published frontiers were found, at most."""
+OWNER = "inferencex.semianalysis.com"
+"""A source whose costs are those of the chips' owner, instead of a tenant's."""
 
 
 def predict(row: Row, table: Mapping[tuple[str, ...], Calibration] | None = None) -> Prediction | None:
@@ -116,13 +119,14 @@ def value_of(case: Case, asked: Asked, constants: Constants, row: Row) -> float:
     seconds = {"tpot": found.speed.tpot, "ttft": found.speed.ttft, "request": found.speed.request(case.load.osl)}
     if metric in seconds:
         tail = TAILS[metric] if re.search(r"p9\d|9\dth|percentile", f"{row.metric} {row.unit}".lower()) else 1.0
-        return _kept(seconds[metric] * tail, metric, row) * (1.0 if re.search(r"^s|sec", row.unit.lower()) else 1e3)
+        return _kept(seconds[metric] * tail, metric, row) * of_a_second(row)
     if metric == "user":
-        return found.user
+        return found.user * of_a_rate(row)
     swept = SWEPT if asked.promised else 1.0
     if metric.startswith("cost"):
         return _cost(case, swept * found.output / found.chips, swept * found.prompt / found.chips, asked, row)
-    return swept * _tokens(case, asked, constants, row, found) * _scale(case, asked, row, found.chips)
+    rate = swept * _tokens(case, asked, constants, row, found) * _scale(case, asked, row, found.chips)
+    return rate * of_a_rate(row)
 
 
 def _kept(seconds: float, metric: str, row: Row) -> float:
@@ -171,7 +175,7 @@ def _scale(case: Case, asked: Asked, row: Row, chips: float) -> float:
 
 def _cost(case: Case, output: float, prompt: float, asked: Asked, row: Row) -> float:
     """USD for a million tokens, at the price that the row tells, or what its owner pays for the chip."""
-    price = row.workload.usd_per_hour or (case.chip.price("hyperscaler") if row.id.startswith("ix") else None)
+    price = row.workload.usd_per_hour or (case.chip.price("hyperscaler") if row.origin == OWNER else None)
     price = price or case.chip.usd_per_hour
     if price is None:
         raise UserError(f"{row.id}: no price of {case.chip.name} is known; set usd_per_hour in a chips.csv of your own")

@@ -16,7 +16,7 @@ from raison.plan.precision import width_in
 from raison.plan.published_runs import known_run
 from raison.plan.rows import Row
 from raison.plan.training import Work, work
-from raison.plan.training_setting import Estimate, is_serving, sequence_of, setting
+from raison.plan.training_setting import TRAINED, Estimate, is_serving, sequence_of, setting
 
 SPEED, FLOPS, MEMORY = "training throughput", "training FLOPs", "memory"
 CONVENTIONS = 1.08
@@ -29,8 +29,6 @@ SCALES: Mapping[str, float] = {
     "y": 1e24, "z": 1e21, "e": 1e18, "p": 1e15, "t": 1e12, "g": 1e9, "m": 1e6, "k": 1e3,
 }  # fmt: skip
 DAY = 86400.0
-TRAINED = (r"pre-?train", r"training", r"\bfsdp", r"zero-?[123]", r"\bseq(?:len)?\s*\d", r"fine-?tun")
-"""Words of training, where a metric alone could be serving's."""
 
 
 def tokens_a_second(row: Row) -> Estimate | None:

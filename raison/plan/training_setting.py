@@ -27,6 +27,8 @@ SERVING = (
     r"interactive", r"\bconc", r"\bvllm\b", r"sglang", r"trt-?llm", r"llama\.cpp",
 )  # fmt: skip
 """Words of serving, where a metric alone could be training's."""
+TRAINED = (r"pre-?train", r"training", r"\bfsdp", r"zero-?[123]", r"\bseq(?:len)?\s*\d", r"fine-?tun")
+"""Words of training, where a metric alone could be serving's."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,7 +63,7 @@ def test_metrics_are_read_as_they_are_written(metric: str, unit: str, expected: 
 )
 def test_what_is_no_serving_figure_is_out_of_scope(metric: str) -> None:
     assert predict(_row(metric=metric)) is None
-    assert predict(_row(id="tr-1", metric="tok_s_per_gpu")) is None, "training's throughput"
+    assert predict(_row(metric="tok_s_per_gpu", workload="FSDP seq2048")) is None, "training's throughput"
 
 
 def test_time_grows_with_streams_and_the_rate_with_it() -> None:

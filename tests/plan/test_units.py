@@ -1,0 +1,65 @@
+"""Units of published serving figures: each spelling is the same figure."""
+
+from __future__ import annotations
+
+import pytest
+
+from raison.plan.asked import asked_of
+from raison.plan.rows import Row, row_of
+from raison.plan.serving_rows import predict
+
+
+def _row(metric: str, unit: str, **values: str) -> Row:
+    known = {"model": "Llama-3.1-70B", "hardware": "H100", "chips": "8", "precision": "fp8", "value": "1",
+             "workload": "vllm ISL/OSL 1024/1024 conc 64"}  # fmt: skip
+    return row_of({**known, "metric": metric, "unit": unit, **values})
+
+
+def _mid(metric: str, unit: str) -> float:
+    found = predict(_row(metric, unit))
+    assert found is not None
+    return found.value.mid
+
+
+@pytest.mark.parametrize(
+    ("metric", "unit", "a_second"),
+    [
+        ("tpot", "", 1e3), ("tpot", "ms/token", 1e3), ("tpot", "msec", 1e3), ("tpot", "milliseconds", 1e3),
+        ("tpot_ms", "", 1e3), ("tpot", "s", 1.0), ("tpot", "sec", 1.0), ("tpot_s", "", 1.0), ("tpot", "us", 1e6),
+        ("tpot", "\N{MICRO SIGN}s", 1e6), ("tpot", "\N{GREEK SMALL LETTER MU}s", 1e6), ("latency_per_token", "ms", 1e3),
+    ],
+)  # fmt: skip
+def test_a_time_is_in_its_own_unit(metric: str, unit: str, a_second: float) -> None:
+    assert _mid(metric, unit) == pytest.approx(_mid("tpot", "seconds") * a_second)
+
+
+@pytest.mark.parametrize(
+    ("unit", "factor"),
+    [("tokens/min", 60), ("tok/h", 3600), ("tok/day", 86400), ("ktok/s", 1e-3), ("M tokens per day", 0.0864),
+     ("tok/s per node", 1), ("tok/s", 1), ("", 1)],
+)  # fmt: skip
+def test_a_rate_is_in_its_own_unit(unit: str, factor: float) -> None:
+    assert _mid("throughput", unit) == pytest.approx(_mid("output_tok_s", "tok/s") * factor)
+
+
+@pytest.mark.parametrize(
+    ("metric", "unit", "asked"),
+    [
+        ("total_token_throughput", "tok/s", "total"), ("Output token throughput (tok/s)", "", "output"),
+        ("throughput", "requests/s", "requests"), ("request_latency", "s", "request"),
+        ("interactivity", "tok/s/user", "user"), ("cost per million output tokens", "USD", "cost_output"),
+        ("cost_per_1m_tokens", "USD", "cost_total"),
+    ],
+)  # fmt: skip
+def test_names_of_other_programs_are_known(metric: str, unit: str, asked: str) -> None:
+    found = asked_of(_row(metric, unit))
+    assert found is not None and found.metric == asked
+
+
+@pytest.mark.parametrize("metric", ["cost_per_month", "cost_per_Mtok_in", "cost_per_million_input_tokens", "TPOT MAPE"])
+def test_what_no_formula_speaks_of_is_out_of_scope(metric: str) -> None:
+    assert asked_of(_row(metric, "")) is None
+
+
+def test_the_name_of_a_row_decides_nothing() -> None:
+    assert predict(_row("tpot_ms", "ms", id="k-1")) == predict(_row("tpot_ms", "ms", id="ix-1"))
