@@ -13,9 +13,9 @@ from raison.plan.batching import RHO
 from raison.plan.calibration import Calibration
 from raison.plan.interval import Interval
 from raison.plan.question import Posed, Question, pose
-from raison.plan.roofline import Constants
 from raison.plan.search import Choice, Limits, best
 from raison.plan.serving import SHARE, Case, figures, memory_of, with_streams
+from raison.plan.setup import Constants
 
 EASY = 0.8
 """Load that chips are bought for, where their number is free."""

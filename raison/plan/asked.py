@@ -21,7 +21,8 @@ METRICS: tuple[tuple[str, str], ...] = (
     (r"per_user|user_tok|tok_s_user|s(?:ec)?_user$|interactivity", "user"),
     (r"^(?:prefill|input|prompt|pp)_?(?:tok\w*_s|(?:tok\w*_)?throughput|tps)", "prompt"),
     (r"^total_(?:tok\w*_s|(?:tok\w*_)?throughput|tps)", "total"),
-    (r"^(?:output_|decode_|tg_|gen\w*_)?(?:tok\w*_s(?:ec)?(?:_|\b)|tokens?_per_s|t_s$|(?:tok\w*_)?throughput|tps)", "output"),
+    (r"^(?:output_|decode_|tg_|gen\w*_)?(?:tok\w*_s(?:ec)?(?:_|\b)|tokens?_per_s|t_s$)", "output"),
+    (r"^(?:output_|decode_|tg_|gen\w*_)?(?:(?:tok\w*_)?throughput|tps)", "output"),
     (r"^(?:req|queries|samples)\w*_(?:(?:per_)?s|throughput)", "requests"),
 )  # fmt: skip
 UNPREDICTED = r"per_mw|per_kw|per_w\b|per_joule|mape|error|cost\w*tok(?:en)?s?_in"

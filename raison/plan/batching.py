@@ -8,15 +8,18 @@ arXiv:2403.02310):
     TTFT = fixed + prefill x (stages + queue x (B - 1)) + step / 2   and the wait for room where c > what memory holds
 
 In an open loop prompts arrive at a rate; above RHO of what the instance can do, waiting times depend on the last
-per cent of its speed, and no figure is given (`Saturated`). Not covered: bursts, priorities, prefixes shared.
+per cent of its speed, and no figure is given (answer.py: saturated). Not covered: bursts, priorities, prefixes
+shared.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, inf
 
-from raison.plan.roofline import Setup, Time, prefill_time, riding_time, step_time
+from raison.errors import UserError
+from raison.plan.roofline import Time, prefill_time, riding_time, step_time
+from raison.plan.setup import Setup
 
 RHO = 0.9
 """Load above which a queue's length follows from errors of the prediction rather than from it."""
@@ -34,6 +37,11 @@ class Load:
     """Tokens that a sequence gets in a step: above 1 where guesses are accepted."""
     known: float = 0.0
     """Share of a prompt that the cache knows."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.tokens_a_step < inf:
+            said = f"{self.tokens_a_step:g} tokens a step (--guess) make no sense"
+            raise UserError(f"{said}: without guesses a step yields 1, and more where guesses are accepted")
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,8 @@ from typing import Any
 
 from raison.errors import UserError
 from raison.hardware import cache_folder
-from raison.plan.roofline import Constants
 from raison.plan.serving import Case
+from raison.plan.setup import Constants
 
 FILE = Path(__file__).parent / "figures" / "calibrations.json"
 OWN = "calibrations.json"

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from raison.plan.calibration import Calibration
 from raison.plan.interval import Interval
 from raison.plan.question import Posed, Question, pose
-from raison.plan.roofline import Layout
 from raison.plan.search import Choice, choices, staged
 from raison.plan.serving import most_streams, with_streams
+from raison.plan.setup import Layout
 
 GRID = 2**0.5
 """Ratio of neighbouring numbers of streams."""
@@ -26,6 +26,7 @@ class Frontier:
     question: Question
     points: tuple[Choice, ...]
     calibration: Calibration
+    engine: str
     assumptions: tuple[str, ...]
 
     @property
@@ -34,7 +35,7 @@ class Frontier:
 
     def interval(self, tokens: float, metric: str) -> Interval:
         """A rate with its stated 80 % interval."""
-        return Interval.within(tokens, self.calibration.spread(metric, ""))
+        return Interval.within(tokens, self.calibration.spread(metric, "", self.engine))
 
 
 def frontier(question: Question) -> Frontier:
@@ -45,7 +46,7 @@ def frontier(question: Question) -> Frontier:
     for choice in found:
         if not points or choice.a_chip > points[-1].a_chip:
             points.append(choice)
-    return Frontier(question, tuple(points), posed.calibration, posed.assumptions)
+    return Frontier(question, tuple(points), posed.calibration, posed.case.engine, posed.assumptions)
 
 
 def _all(question: Question, posed: Posed) -> list[Choice]:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raison.plan.points import Point
-from raison.plan.roofline import Constants
+from raison.plan.setup import Constants
 
 NAMES = tuple(field.name for field in fields(Constants))
 SPREADS = {"memory": 0.15, "decode": 0.3, "prefill": 0.4, "layer_us": 0.8, "hop_us": 0.6, "link": 0.4,
@@ -25,6 +25,8 @@ MOST = {"memory": 1.0, "decode": 0.95, "prefill": 0.95, "link": 1.0, "spread": 1
 NOISE = {"tpot": 0.2, "ttft": 0.5, "rate": 0.25, "frontier": 0.5}
 """What a measurement is trusted to, as a share."""
 HUBER, STEPS = 1.5, 7
+"""Errors beyond so many of their standard deviations weigh less in proportion; steps of Gauss-Newton, after which the
+constants hardly move."""
 
 
 def solve(points: Sequence[Point], start: Constants, width: float) -> Constants:

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from raison.errors import UserError
 from raison.plan.chips import Chip
 from raison.plan.interval import Interval
-from raison.plan.models import Shape
 from raison.plan.rl import Recipe
 from raison.plan.rl_sampling import sampling_speed
+from raison.plan.shape import Shape
 from raison.plan.training import TEACHER, forward, full_speed_seconds
 from raison.plan.utilization import Case, Utilization
 

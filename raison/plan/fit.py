@@ -18,8 +18,8 @@ from raison.plan.calibration import Calibration, deepest, keys_of
 from raison.plan.constants_fit import solve
 from raison.plan.interval import factor_of, quantile
 from raison.plan.points import ENOUGH, Point, thinned
-from raison.plan.roofline import Constants
 from raison.plan.serving import Case
+from raison.plan.setup import Constants
 
 Key = tuple[str, ...]
 Tree = dict[Key, Calibration]
@@ -37,9 +37,11 @@ FREE: Mapping[str, float] = {
 }  # fmt: skip
 """Classes whose constants nobody expects near a data centre's GPU: factor on the prior's widths."""
 FEWEST = 3
+"""Points that a node is fitted to at least."""
 SHARE = 0.05
 """Of a node's points: a source with less does not move it."""
 WIDEST = 4.0
+"""Factor of an interval at most: beyond it the figure says nothing."""
 ONE_MACHINE = 1.25
 """Least factor of our own engine elsewhere, as its points are of one machine."""
 LEAST = {"tpot": 1.1, "ttft": 1.2, "rate": 1.1, "frontier": 1.2}

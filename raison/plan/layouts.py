@@ -9,10 +9,10 @@ from collections.abc import Iterator
 
 from raison.plan.batching import Load
 from raison.plan.chips import Chip
-from raison.plan.models import Shape
 from raison.plan.precision import Width
-from raison.plan.roofline import Layout
 from raison.plan.serving import Case, memory_of
+from raison.plan.setup import Layout
+from raison.plan.shape import Shape
 
 LARGEST = 4096
 UNIT = 144

@@ -1,9 +1,9 @@
-"""Shape: a model as serving sees it, and where one comes from: a preset, a config.json, a published name, two numbers.
+"""Where a model's shape comes from: a preset, a config.json, a published name, or two numbers.
 
-Numbers of a ModelSpec come from model/cost.py, which is the only place where they are computed. figures/models.json
-holds published shapes, each as a ModelSpec's fields, or as a Shape's where the architecture is not ours (sliding
-windows, linear attention, layers of experts in between). Of a model that nobody described, only the parameters are
-known; the rest is then typical of models of that size, and `assumed` says so. Not covered: weights, tokenizers, images.
+figures/models.json holds published shapes, each as a ModelSpec's fields, or as a Shape's where the architecture is not
+ours (sliding windows, linear attention, layers of experts in between). Of a model that nobody described, only the
+parameters are known; the rest is then typical of models of that size, and `assumed` says so. Not covered: what a shape
+costs (shape.py), weights, tokenizers, images.
 """
 
 from __future__ import annotations
@@ -11,110 +11,21 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from functools import cache
 from itertools import pairwise
-from math import exp, log, sqrt
+from math import exp, inf, log, sqrt
 from pathlib import Path
 from typing import Any
 
 from raison.errors import UserError, nearest
-from raison.model import cost
 from raison.model.spec import PRESETS, ModelSpec
+from raison.plan.shape import Shape, shape_of
 from raison.weights.families import spec_from_config
 
 FILE = Path(__file__).parent / "figures" / "models.json"
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """One model. Parameters and FLOPs are counts; what a token costs is per token over all layers."""
-
-    name: str
-    total: float
-    """Parameters of the main model."""
-    active: float
-    """Parameters that a token is multiplied by: routed experts that it takes, the head, no embedding table."""
-    layers: int
-    hidden: int
-    cache_shards: int
-    """Key-value heads, which tensor parallelism can share out; 1 for a latent, which every chip of a group holds."""
-    cache_numbers: float
-    """Numbers in the cache for a token of context."""
-    attention_flops: float
-    """FLOPs of a decoded token for each cached token."""
-    prefill_flops: float
-    """FLOPs of a prompt's token for each token before it."""
-    vocabulary: int
-    window: int = 0
-    """Tokens that layers with a sliding window see; what they hold and compute is on top of the numbers above."""
-    window_numbers: float = 0.0
-    """Numbers in the cache for each token within the window."""
-    window_flops: float = 0.0
-    """FLOPs of a token for each token that it sees within the window."""
-    embedding: float = 0.0
-    """Parameters that are looked up and never multiplied by."""
-    experts: int = 0
-    experts_per_token: int = 0
-    routed: float = 0.0
-    """Parameters in routed experts, all of them."""
-    mtp: float = 0.0
-    """Parameters of MTP modules, on top of `total`."""
-    published: str = ""
-    """The width that its weights were published in, where that is not 16 bits."""
-    spec: ModelSpec | None = None
-    assumed: tuple[str, ...] = ()
-
-    @property
-    def latent(self) -> bool:
-        """Whether the cache is a latent (MLA)."""
-        return self.spec is not None and self.spec.is_latent
-
-    @property
-    def fixed(self) -> float:
-        """Parameters that a token is multiplied by whatever the router says."""
-        return self.total - self.embedding - self.routed
-
-    def cache_of(self, context: float) -> float:
-        """Numbers in the cache of a sequence of `context` tokens."""
-        return context * self.cache_numbers + min(context, self.window) * self.window_numbers
-
-    def decode_attention(self, context: float) -> float:
-        """FLOPs of a decoded token's attention over `context` cached tokens."""
-        return context * self.attention_flops + min(context, self.window) * self.window_flops
-
-    def prompt_attention(self, prompt: float, known: float) -> float:
-        """FLOPs of a prompt's token in the mean over its places; the cache knows a share `known` of the prompt."""
-        seen = self.window * (1 - self.window / (2 * prompt)) if prompt > self.window else prompt * (1 + known) / 2
-        return self.prefill_flops * prompt * (1 + known) / 2 + self.window_flops * seen
-
-    def touched(self, tokens: float) -> float:
-        """Share of the routed experts that a step of `tokens` tokens reads: 1 - (1 - k/E)^B, where tokens choose
-        independently."""
-        return 0.0 if not self.experts else 1 - (1 - self.experts_per_token / self.experts) ** tokens
-
-
-def shape_of(name: str, spec: ModelSpec) -> Shape:
-    """A ModelSpec's shape, its numbers from model/cost.py."""
-    table = cost.parameter_table(spec)
-    return Shape(
-        name=name,
-        total=table.total,
-        active=cost.matmul_flops(spec) / 2,
-        layers=spec.num_hidden_layers,
-        hidden=spec.hidden_size,
-        cache_shards=1 if spec.is_latent else spec.key_value_heads,
-        cache_numbers=spec.cache_width * spec.num_hidden_layers,
-        attention_flops=cost.cached_attention_flops(spec, 1),
-        prefill_flops=2 * cost.naive_attention_flops(spec, 1),
-        vocabulary=spec.vocab_size,
-        embedding=0 if spec.tie_word_embeddings else table.embedding,
-        experts=spec.n_routed_experts,
-        experts_per_token=spec.num_experts_per_tok,
-        routed=table.experts,
-        mtp=cost.mtp_parameters(spec),
-        spec=spec,
-    )
+COUNT = r"\d+(?:\.\d+)?(?:e\d+)?[bBtT]?"
+"""A number of parameters, as 671e9, 70b and 1.5T."""
 
 
 def find_model(name: str, total: float | None = None, active: float | None = None) -> Shape:
@@ -125,11 +36,9 @@ def find_model(name: str, total: float | None = None, active: float | None = Non
         return _within(found, total, active)
     if (path := Path(name)).exists():
         return _from_file(path)
-    if match := re.fullmatch(r"([\d.]+(?:e\d+)?[bBtT]?)(?:/([\d.]+(?:e\d+)?[bB]?))?", name):
+    if match := re.fullmatch(rf"({COUNT})(?:/({COUNT}))?", name):
         total = _count(match[1])
-        active = _count(match[2]) if match[2] else total
-        if active > total:
-            raise UserError(f"{name} has more active than all parameters; write TOTAL/ACTIVE, such as 671e9/37e9")
+        return typical(name, total, _count(match[2]) if match[2] else total)
     if not total:
         near = nearest(_plain(name), [*_known(), *PRESETS])
         raise UserError(
@@ -182,7 +91,11 @@ def published() -> Mapping[str, str]:
 
 
 def typical(name: str, total: float, active: float) -> Shape:
-    """What models of so many parameters mostly look like: an assumption, and said to be one."""
+    """What models of so many parameters mostly look like: an assumption, and said to be one. UserError where there are
+    none, or more of them active than there are."""
+    if not 0 < active <= total < inf:
+        raise UserError(f"{name} has {active:.3g} active of {total:.3g} parameters; write TOTAL/ACTIVE, such as "
+                        "671e9/37e9, both above 0 and ACTIVE no more than TOTAL")  # fmt: skip
     dense = active > 0.7 * total
     size = sqrt(total * active)
     layers = round(max(8, (1.0 if dense else 0.7) * _between(LAYERS_AT, size)))
@@ -191,6 +104,8 @@ def typical(name: str, total: float, active: float) -> Shape:
     experts = 0 if dense else max(9, round(8 * routed / (0.6 * active)))
     numbers = layers * 2048.0
     said = f"only {name}'s parameters are known: {layers} layers and 8 key-value heads of 128, as is typical"
+    if not LAYERS_AT[0][0] <= size <= LAYERS_AT[-1][0]:
+        said += " of the nearest size that was looked at"
     return Shape(name, total, active, layers, hidden, 8, numbers, 4.0 * layers * hidden, 4.0 * layers * hidden, 128_000,
                  experts=experts, experts_per_token=0 if dense else 8, routed=routed, assumed=(said,))  # fmt: skip
 

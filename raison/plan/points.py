@@ -13,11 +13,11 @@ from math import log
 from raison.errors import UserError
 from raison.plan.asked import Asked, asked_of
 from raison.plan.models import described_model
-from raison.plan.roofline import Constants
 from raison.plan.rows import Row
 from raison.plan.serving import Case, memory_of
 from raison.plan.serving_cases import case_of
 from raison.plan.serving_rows import resolved, value_of
+from raison.plan.setup import Constants
 from raison.plan.silicon import SOURCE
 
 CAMPAIGNS = (SOURCE.partition(":")[0], "raison")

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from raison.plan.chips import Chip
-from raison.plan.models import Shape
+from raison.plan.shape import Shape
 
 
 @dataclass(frozen=True, slots=True)

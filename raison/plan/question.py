@@ -5,7 +5,7 @@ Not covered: the answer (answer.py).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from math import inf
 
@@ -14,14 +14,19 @@ from raison.plan.batching import Load
 from raison.plan.calibration import Calibration, calibrations, choose
 from raison.plan.chips import Chip
 from raison.plan.layouts import candidates
-from raison.plan.models import Shape
 from raison.plan.precision import WIDTHS, Width, usual_width
-from raison.plan.roofline import Layout
 from raison.plan.search import Aim, Limits
 from raison.plan.serving import Case, memory_of
+from raison.plan.setup import Layout
+from raison.plan.shape import Shape
 
 NARROWER: dict[str, str] = {"bf16": "fp8", "fp8": "int4", "int8": "int4"}
 """What is tried where a model does not fit in its usual width and none was asked for."""
+OPTIONS: Mapping[str, str] = {
+    "isl": "--input", "osl": "--output", "streams": "--streams", "rate": "--rate", "chips": "--chips",
+    "guesses": "--guess", "usd_per_hour": "--usd-per-hour",
+}  # fmt: skip
+"""Numbers that are above 0, and how they are given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +117,10 @@ def layouts_of(question: Question) -> tuple[Layout, ...]:
 
 
 def _check(question: Question) -> None:
-    for name in ("isl", "osl", "streams", "rate", "chips", "guesses", "usd_per_hour"):
+    for name in OPTIONS:
         value = getattr(question, name)
         if value is not None and not 0 < value < inf:
-            raise UserError(
-                f"{name.replace('isl', '--input').replace('osl', '--output')} is {value}; it must be above 0"
-            )
+            raise UserError(f"{OPTIONS[name]} is {value}; it must be above 0")
     if not 0 <= question.known <= 1:
         raise UserError(f"--cached is {question.known}; it is a share of the prompt, from 0 to 1")
     if question.streams and question.rate:

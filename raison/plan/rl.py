@@ -16,7 +16,7 @@ from typing import Any
 
 from raison.errors import UserError
 from raison.plan.interval import Interval
-from raison.plan.models import Shape
+from raison.plan.shape import Shape
 from raison.plan.training import Bill, forward, full_speed_seconds, priced, work
 from raison.plan.utilization import Case, Utilization
 

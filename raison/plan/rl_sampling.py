@@ -13,10 +13,10 @@ from raison.plan.calibration import choose
 from raison.plan.chips import Chip
 from raison.plan.interval import Interval
 from raison.plan.layouts import layout_for, smallest
-from raison.plan.models import Shape
 from raison.plan.precision import WIDTHS
 from raison.plan.rl import Recipe, Sampling
 from raison.plan.serving import Case, figures, with_streams
+from raison.plan.shape import Shape
 
 NODE = 8
 LAST = 4

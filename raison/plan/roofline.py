@@ -17,11 +17,12 @@ from dataclasses import dataclass, replace
 from math import hypot, log2
 
 from raison.plan.chips import Chip
-from raison.plan.models import Shape
-from raison.plan.precision import Width
+from raison.plan.setup import STATIC, Setup
 
 NETWORK_GBPS = 50.0
 """Between nodes, for each chip in one direction: 400 Gbit/s, as in DeepSeek's and NVIDIA's reference nodes."""
+BUS_GBPS = 32.0
+"""Between chips of which no source tells a link, in one direction: PCIe 4.0 with 16 lanes, less its coding (31.5)."""
 NODES, DIRECT = 4, 1 << 10
 """Nodes that a token is routed to at most (V3 report, section 2.1.2): prefill sends it to each once, a decoding step,
 whose latency counts, to every expert on its own."""
@@ -30,65 +31,8 @@ TILE = 64
 ROWS = 512
 """Rows at which a step's products are half way to the share of the peak that a prompt's reach: an assumption, four
 tiles of 128, which kernels for many rows compute at once."""
-STATIC = ("rdu", "sram")
-INTENSITY = 100.0
-"""FLOPs of a chip for each byte that its memory delivers, where only the latter is known."""
 TILED = ("gpu", "consumer", "tpu")
-
-
-@dataclass(frozen=True, slots=True)
-class Constants:
-    """What software makes of a chip. Shares are of the data sheet's peak."""
-
-    memory: float = 0.75
-    """Share of the bandwidth."""
-    decode: float = 0.4
-    """Share of the peak in products of a step of few rows."""
-    prefill: float = 0.45
-    """Share of the peak in a prompt's products."""
-    layer_us: float = 40.0
-    """Fixed time of a layer in a step, microseconds."""
-    hop_us: float = 8.0
-    """Added to a layer for each doubling of the chips that share it, and twice where experts are on other ranks."""
-    link: float = 0.5
-    """Share of the link's rate in messages."""
-    first_ms: float = 30.0
-    """Fixed time before the first token, milliseconds."""
-    queue: float = 0.08
-    """Share of the other streams' prompts that a prompt waits for, in a closed loop."""
-    spread: float = 1.0
-    """B tokens touch as many experts as B^spread independent ones: below 1 where streams resemble each other."""
-    narrow: float = 1.0
-    """Power of what products narrower than 16 bits gain by the data sheet: below 1 where software has less of it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """How a model is spread. Chips of one instance: tp x dp x pp."""
-
-    tp: int = 1
-    """Chips that share out every layer."""
-    pp: int = 1
-    """Stages, each with its share of the layers."""
-    dp: int = 1
-    """Ranks that hold attention whole and share out the experts (data-parallel attention)."""
-    ep: bool = False
-    """Whether whole experts are shared out, or slices of each."""
-
-    @property
-    def chips(self) -> int:
-        return self.tp * self.pp * self.dp
-
-    @property
-    def stage(self) -> int:
-        """Chips that share out a layer's experts."""
-        return self.tp * self.dp
-
-    @property
-    def words(self) -> str:
-        """TP8, or TP4 PP2 DP2 EP8."""
-        parts = [f"TP{self.tp}"] + [f"{name}{n}" for name, n in (("PP", self.pp), ("DP", self.dp)) if n > 1]
-        return " ".join([*parts, f"EP{self.stage}"] if self.ep else parts)
+"""Kinds of chips with such units."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,40 +60,6 @@ class Time:
 
     def plus(self, other: Time) -> Time:
         return Time(*(getattr(self, name) + getattr(other, name) for name in self.__slots__))
-
-
-@dataclass(frozen=True, slots=True)
-class Setup:
-    """Whose time it is: model, chip, width, layout, constants."""
-
-    shape: Shape
-    chip: Chip
-    width: Width
-    layout: Layout
-    constants: Constants
-
-    @property
-    def bandwidth(self) -> float:
-        """Bytes/s of one chip."""
-        return (self.chip.mem_gbps or 1.0) * 1e9
-
-    def peak(self, products: str) -> float:
-        """FLOP/s of one chip in such products; INTENSITY for each byte where no source was read."""
-        known, wide = self.chip.peak(products), self.chip.peak("bf16")
-        if known is None:
-            return INTENSITY * self.bandwidth
-        return 1e12 * (wide * (known / wide) ** self.constants.narrow if wide else known)
-
-    def seconds(self, tokens: float, padding: float, attention: float) -> float:
-        """One chip's time at its peaks for `tokens` tokens with `padding` FLOPs more in experts and `attention` FLOPs
-        over the cache."""
-        shape, width = self.shape, self.width
-        chosen = shape.routed * shape.experts_per_token / shape.experts if shape.experts else 0.0
-        inner, outer = (chosen, width.outer) if chosen else (shape.active, width.products)
-        rest = 2 * tokens * (shape.active - inner) / self.peak(outer) if chosen else 0.0
-        return (
-            (2 * tokens * inner + padding) / self.peak(width.products) + rest + attention / self.peak(width.attention)
-        )
 
 
 def weight_bytes_read(setup: Setup, tokens: float) -> float:
@@ -258,5 +168,5 @@ def _hops(setup: Setup) -> float:
 
 def _link(chip: Chip, chips: int) -> float:
     """Bytes/s between chips in one direction: of the scale-up domain, or of the network beyond it."""
-    inside = chip.link_gbps or 32.0
+    inside = chip.link_gbps or BUS_GBPS
     return (inside if chips <= chip.domain else min(NETWORK_GBPS, inside)) * 1e9

@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from math import inf
 from pathlib import Path
 
 from raison.errors import UserError
@@ -29,7 +30,7 @@ NEEDED = ("metric", "value")
 
 @dataclass(frozen=True)
 class Row:
-    """One published measurement, as written; numbers are None where the row has none."""
+    """One published measurement, as written; numbers are None where the row has none above 0."""
 
     id: str
     model: str
@@ -103,19 +104,24 @@ def row_of(values: Mapping[str, str | None], number: int = 0) -> Row:
     return Row(
         id=text["id"] or f"line {number}",
         model=text["model"],
-        params_total=quantity(text["params_total"]),
-        params_active=quantity(text["params_active"]),
+        params_total=_above_0(text["params_total"]),
+        params_active=_above_0(text["params_active"]),
         precision=text["precision"],
         hardware=text["hardware"],
-        chips=quantity(text["chips"]),
+        chips=_above_0(text["chips"]),
         text=text["workload"],
         metric=text["metric"],
-        value=quantity(text["value"]),
+        value=_above_0(text["value"]),
         unit=text["unit"],
         date=text["date"],
         source=text["source"],
         confidence=text["confidence"],
     )
+
+
+def _above_0(text: str) -> float | None:
+    number = quantity(text)
+    return number if number and 0 < number < inf else None  # no figure of the planner's can be less
 
 
 def _rows(reader: csv.DictReader[str], path: Path) -> Iterator[Row]:

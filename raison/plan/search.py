@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from math import inf
 from typing import Literal
 
-from raison.plan.roofline import Constants, Layout
 from raison.plan.serving import Case, Figures, figures, memory_of, most_streams, with_streams
+from raison.plan.setup import Constants, Layout
 
 Aim = Literal["price", "speed"]
 BISECTIONS = 14

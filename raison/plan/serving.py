@@ -14,9 +14,10 @@ from math import inf
 
 from raison.plan.batching import Load, Speed, closed_loop
 from raison.plan.chips import Chip
-from raison.plan.models import Shape
 from raison.plan.precision import Width
-from raison.plan.roofline import Constants, Layout, Setup, cache_bytes, prefill_time, step_time
+from raison.plan.roofline import cache_bytes, prefill_time, step_time
+from raison.plan.setup import Constants, Layout, Setup
+from raison.plan.shape import Shape
 
 SHARE = 0.9
 """Of the memory that engines take: vLLM's gpu_memory_utilization, SGLang's mem_fraction_static nearly."""

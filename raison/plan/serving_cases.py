@@ -15,11 +15,12 @@ from raison.plan.asked import Asked
 from raison.plan.batching import Load
 from raison.plan.chips import Chip, chip_in, count_in, from_memory_words, with_count
 from raison.plan.layouts import UNIT, layout_for, smallest
-from raison.plan.models import Shape, described_model
+from raison.plan.models import described_model
 from raison.plan.precision import WIDTHS, Width, usual_width, width_in
-from raison.plan.roofline import STATIC, Layout
 from raison.plan.rows import Row
 from raison.plan.serving import Case
+from raison.plan.setup import STATIC, Layout
+from raison.plan.shape import Shape
 from raison.plan.suites import suite_of
 
 ENGINES: tuple[tuple[str, str], ...] = (
@@ -34,15 +35,10 @@ HOSTED = 3.5
 """Tokens a step: MTP's second token is accepted in 85-90 % (DeepSeek-V3 report, section 5.4.3); EAGLE-3 and drafts as
 their papers' usual range."""
 MOST = (
-    r"offline",
-    r"max\w*\s+(?:\w+ )?throughput",
-    r"peak throughput",
-    r"\bserver\b",
-    r"interactive",
+    r"offline", r"max\w*\s+(?:\w+ )?throughput", r"peak throughput", r"\bserver\b", r"interactive",
     r"high[ -]throughput",
-)
-
-
+)  # fmt: skip
+"""Words of as many streams as there can be."""
 ALONE = ("decode_", "prefill_", "ttft", "tg_", "pp_", "prompt_eval", "eval_", "generation_")
 """Metrics of one stream, where no number of streams is told."""
 AT_HOME = ("llama.cpp", "mlx", "ktransformers")

@@ -17,11 +17,11 @@ from raison.plan.calibration import Calibration, calibrations, deepest
 from raison.plan.chips import NODE
 from raison.plan.interval import Interval
 from raison.plan.layouts import UNIT, candidates
-from raison.plan.roofline import Constants, Layout
 from raison.plan.rows import Prediction, Row
 from raison.plan.search import Limits, best, filled_up
 from raison.plan.serving import STEP, Case, Figures, figures, prompt_rate
 from raison.plan.serving_cases import GUESSING, NO_GUESS, case_of, chips_told
+from raison.plan.setup import Constants, Layout
 from raison.plan.suites import suite_of
 from raison.plan.units import of_a_rate, of_a_second
 
@@ -65,8 +65,8 @@ def resolved(case: Case, row: Row, constants: Constants) -> tuple[Case, tuple[st
     if case.load.streams:
         return case, ()
     limits = _promised(row)
-    said = f"as many streams as keep a token within {limits.tpot * 1e3:.0f} ms"
-    said = said if limits.tpot < inf else "as many streams as fit"
+    most = f"keep a token within {limits.tpot * 1e3:.0f} ms" if limits.tpot < inf else "fit"
+    said = f"as many streams as {most}"
     chosen = _cheapest(case, row, constants, limits)
     if chosen is None:
         return filled_up(case, constants, limits), (said,)

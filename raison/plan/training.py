@@ -9,13 +9,14 @@ learning (rl.py).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 
 from raison.errors import UserError
 from raison.model.cost import BACKWARD
 from raison.plan import energy
 from raison.plan.chips import Chip
 from raison.plan.interval import Interval
-from raison.plan.models import Shape
+from raison.plan.shape import Shape
 from raison.plan.utilization import ATTENTION, Case, Utilization
 
 RECOMPUTED = (2 + BACKWARD) / (1 + BACKWARD)
@@ -95,6 +96,8 @@ def priced(
     flops: float, share: Interval, hours: Interval, chip: Chip, chips: float | None, usd_per_hour: float | None
 ) -> Bill:
     """Chip-hours as money, energy and days; `usd_per_hour` given is exact, the catalogue's is within PRICE_SPREAD."""
+    if usd_per_hour is not None and not 0 < usd_per_hour < inf:
+        raise UserError(f"--usd-per-hour is {usd_per_hour:g}; it must be above 0")
     price = Interval.exact(usd_per_hour) if usd_per_hour else catalogue_price(chip)
     power = energy.kilowatts(chip)
     return Bill(

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from math import inf
 
-from raison.errors import InfeasibleError
+from raison.errors import InfeasibleError, UserError
 from raison.plan.chips import Chip
-from raison.plan.models import Shape
+from raison.plan.shape import Shape
 
 WEIGHT, GRADIENT, STATE = 2, 2, 12
 """Bytes a parameter."""
@@ -47,6 +47,11 @@ class TrainingLayout:
     stage3: bool = False
     """Weights and gradients are shared out over data parallelism too."""
     recompute: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("tp", "pp", "dp", "ep"):
+            if getattr(self, name) < 1:
+                raise UserError(f"--{name} is {getattr(self, name)}; it must be at least 1")
 
     @property
     def chips(self) -> int:

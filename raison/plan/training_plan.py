@@ -13,8 +13,8 @@ from raison.errors import InfeasibleError, UserError
 from raison.plan import laws
 from raison.plan.chips import Chip
 from raison.plan.interval import Interval
-from raison.plan.models import Shape
 from raison.plan.published_runs import known_run
+from raison.plan.shape import Shape
 from raison.plan.training import Bill, Work, bill, work
 from raison.plan.training_memory import TrainingLayout, TrainingMemory, best_layout, idle_share, training_memory
 from raison.plan.utilization import Case, Utilization, fitted

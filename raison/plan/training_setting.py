@@ -12,9 +12,10 @@ from dataclasses import dataclass, field, replace
 from raison.errors import UserError
 from raison.plan.chips import Chip, chip_in, count_in
 from raison.plan.interval import Interval
-from raison.plan.models import Shape, described_model
+from raison.plan.models import described_model
 from raison.plan.published_runs import PublishedRun, known_run
 from raison.plan.rows import Prediction, Row
+from raison.plan.shape import Shape
 from raison.plan.training import Work, full_speed_seconds, work
 from raison.plan.utilization import Case, Utilization
 

@@ -22,7 +22,7 @@ from raison.plan.rows import Prediction, Predictor, Row
 from raison.plan.utilization import fit
 
 OUT_OF_SCOPE = "no figure of a model's training or serving: "
-NO_VALUE = "the row has no value to hold a prediction against"
+NO_VALUE = "the row has no value above 0 to hold a prediction against"
 
 
 @dataclass(frozen=True, slots=True)

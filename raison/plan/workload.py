@@ -163,5 +163,5 @@ def _first(name: str, patterns: Sequence[str], words: str) -> float | None:
     for pattern in patterns:
         if match := re.search(pattern, words):
             value = quantity(match[1], kilo=1024.0 if name in LENGTHS else 1e3)
-            return value / 100 if name in SHARES and value is not None else value
+            return min(1.0, value / 100) if name in SHARES and value is not None else value
     return None

@@ -21,7 +21,8 @@ from fastapi import APIRouter, Request
 
 from raison import hardware
 from raison.plan.chips import Chip, chip_in, chip_of, chips
-from raison.plan.models import Shape, known_model, published, typical
+from raison.plan.models import known_model, published, typical
+from raison.plan.shape import Shape
 from raison.serve import plan_serving, plan_training
 from raison.serve.mistake import Mistake
 from raison.serve.plan_view import (

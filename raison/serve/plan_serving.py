@@ -12,12 +12,12 @@ from math import inf
 
 from raison.plan.answer import Speeds, answer, rack_of
 from raison.plan.chips import Chip
-from raison.plan.models import Shape
 from raison.plan.precision import WIDTHS
 from raison.plan.question import Question, Wish, pose
-from raison.plan.roofline import Layout
 from raison.plan.search import Choice, best
 from raison.plan.serving import Case, memory_of
+from raison.plan.setup import Layout
+from raison.plan.shape import Shape
 from raison.serve.plan_view import (
     Memory,
     Part,

@@ -12,7 +12,7 @@ from math import inf
 from raison.errors import InfeasibleError, UserError
 from raison.plan.chips import Chip
 from raison.plan.export import describe
-from raison.plan.models import Shape
+from raison.plan.shape import Shape
 from raison.plan.training import Bill
 from raison.plan.training_plan import TrainingAsk, TrainingPlan, plan_training
 from raison.plan.utilization import ATTENTION

@@ -91,7 +91,13 @@ def test_a_wish_for_a_layout_is_kept_or_refused() -> None:
 
 @pytest.mark.parametrize(
     ("changes", "words"),
-    [({"isl": 0.0}, "--input"), ({"known": 2.0}, "--cached"), ({"streams": 1.0, "rate": 1.0}, "give one")],
+    [
+        ({"isl": 0.0}, "--input"),
+        ({"known": 2.0}, "--cached"),
+        ({"streams": 1.0, "rate": 1.0}, "give one"),
+        ({"usd_per_hour": float("nan")}, "--usd-per-hour"),
+        ({"guesses": 0.5}, "--guess"),
+    ],
 )
 def test_senseless_numbers_are_refused(changes: dict[str, float], words: str) -> None:
     with pytest.raises(UserError, match=words):
@@ -121,3 +127,9 @@ def test_a_frontier_trades_users_against_chips() -> None:
     line = frontier(_question(chips=8))
     users, chips = ([getattr(point, name) for point in line.points] for name in ("a_user", "a_chip"))
     assert len(line.points) > 5 and users == sorted(users, reverse=True) and chips == sorted(chips)
+
+
+def test_a_frontier_under_an_engine_that_nobody_measured_has_wider_intervals() -> None:
+    known, strange = (frontier(_question(chips=8, engine=engine)) for engine in ("sglang", "nobody's"))
+    width = [line.interval(1.0, "tpot").high for line in (replace(strange, engine=""), strange)]
+    assert width[1] > width[0] and known.interval(1.0, "tpot") == replace(known, engine="").interval(1.0, "tpot")

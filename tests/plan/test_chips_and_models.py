@@ -117,6 +117,20 @@ def test_a_model_that_nobody_described_is_typical_and_says_so() -> None:
         find_model("Nobody's-Model")
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("0/0", "both above 0"), ("5b/0", "both above 0"), ("5b/7b", "7e.09 active of 5e.09"), ("1..2b", "no model")],
+)
+def test_sizes_that_cannot_be_are_refused(name: str, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        find_model(name)
+
+
+def test_a_size_that_nobody_looked_at_is_said_to_be_one() -> None:
+    far, near = (find_model(name).assumed[0] for name in ("1e6", "8b"))
+    assert far.endswith("nearest size that was looked at") and near.endswith("as is typical")
+
+
 def test_a_known_name_with_other_parameters_is_another_model() -> None:
     assert find_model("Llama-3.1-70B", 8e9, 8e9).total == 8e9
 

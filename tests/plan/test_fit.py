@@ -14,9 +14,9 @@ from raison.plan.constants_fit import solve
 from raison.plan.cross import cross
 from raison.plan.fit import PRIOR, fit, grow, leave_each_out, with_elsewhere
 from raison.plan.points import Point, fold_of, points_of
-from raison.plan.roofline import Constants
 from raison.plan.rows import Row, row_of
 from raison.plan.serving_rows import predict, value_of
+from raison.plan.setup import Constants
 from raison.plan.silicon import SOURCE
 from raison.plan.validate import validate
 

@@ -6,22 +6,21 @@ from dataclasses import replace
 
 import pytest
 
+from raison.errors import UserError
 from raison.plan.batching import Load, closed_loop
 from raison.plan.chips import Chip, find_chip
 from raison.plan.models import find_model
 from raison.plan.precision import WIDTHS
 from raison.plan.roofline import (
     ROWS,
-    Constants,
-    Layout,
-    Setup,
     cache_bytes,
     prefill_time,
     riding_time,
     step_time,
     weight_bytes_read,
-)  # fmt: skip
+)
 from raison.plan.serving import Case, figures, memory_of
+from raison.plan.setup import Constants, Layout, Setup  # fmt: skip
 
 IDEAL = Constants(memory=1, decode=1, prefill=1, layer_us=0, hop_us=0, link=1, first_ms=0, queue=0, spread=1)
 
@@ -143,3 +142,9 @@ def test_narrow_products_gain_what_software_has_of_them() -> None:
     for power, gain in ((1.0, 1979 / 989), (0.0, 1.0), (0.5, (1979 / 989) ** 0.5)):
         setup = _setup("llama-3.1-8b", "H100", Layout(), constants=replace(IDEAL, narrow=power))
         assert setup.peak(narrow) / setup.peak(wide) == pytest.approx(gain)
+
+
+def test_a_chip_without_a_bandwidth_is_refused() -> None:
+    bare = Chip("bare", "gpu", (), {"bf16": 100.0}, 80.0, None)
+    with pytest.raises(UserError, match="no bandwidth is known of bare"):
+        step_time(Setup(find_model("llama-3.1-8b"), bare, WIDTHS["bf16"], Layout(), IDEAL), 1, 0)

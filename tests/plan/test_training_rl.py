@@ -79,3 +79,14 @@ def test_the_command_names_what_sampling_waits_for(capsys):
     assert main(arguments.split()) == 0
     text = capsys.readouterr().out
     assert "they wait for" in text and "chip-hours" in text and "at most 16,384" in text
+
+
+@pytest.mark.parametrize("option", ["--guess 0", "--guess -1", "--usd-per-hour -3", "--usd-per-hour nan"])
+def test_numbers_that_cannot_be_are_named_in_one_line(option, capsys):
+    assert main(f"plan rl llama-3.1-8b --chip 8xH100 {option}".split()) == 2
+    assert option.split()[0] in capsys.readouterr().err
+
+
+def test_a_layout_of_training_has_one_chip_at_least(capsys):
+    assert main(["plan", "train", "llama-3.1-8b", "--chip", "8xH100", "--tp", "-1"]) == 2
+    assert "--tp" in capsys.readouterr().err

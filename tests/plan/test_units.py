@@ -63,3 +63,13 @@ def test_what_no_formula_speaks_of_is_out_of_scope(metric: str) -> None:
 
 def test_the_name_of_a_row_decides_nothing() -> None:
     assert predict(_row("tpot_ms", "ms", id="k-1")) == predict(_row("tpot_ms", "ms", id="ix-1"))
+
+
+@pytest.mark.parametrize("number", ["0", "-5", "1e999", "unknown"])
+def test_a_number_that_cannot_be_is_none(number: str) -> None:
+    row = _row("tpot_ms", "ms", value=number, chips=number, params_total=number)
+    assert row.value is None and row.chips is None and row.params_total is None
+
+
+def test_no_more_than_all_of_a_prompt_is_cached() -> None:
+    assert _row("tpot_ms", "ms", workload="ISL/OSL 1k/1k, 150% cache hits").workload.hit_share == 1
