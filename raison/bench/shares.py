@@ -26,14 +26,20 @@ class Part:
     """Bytes that a step reads, and operations of each token of it."""
 
     read: float
+    """Bytes."""
     operations: float
+    """Multiplications and additions."""
 
     def seconds(self, streams: int, machine: hardware.Machine) -> float:
         return max(self.read / machine.read_gb_per_second, streams * self.operations / machine.int8_gops) / 1e9
 
 
 def shares(opened: Opened, rates: Mapping[str, float], threads: int) -> dict[str, Any]:
-    """Of tokens a second by streams: of the bandwidth with one stream, of the peak and of the floor with each."""
+    """Shares of the bandwidth, of the peak of products of bytes and of the floor of both, by streams.
+
+    Args:
+        rates: tokens a second of all streams together, by their number.
+    """
     machine, flops = hardware.probe(threads, refresh=True), cost.matmul_flops(opened.spec)
     steps = {n: list(parts(opened, int(n))) for n in rates}
     reads = {n: sum(part.read for part in step) * rates[n] / int(n) for n, step in steps.items()}

@@ -27,6 +27,7 @@ MENDS = {
     errno.EACCES: "see that this user may use it, or give another path",
     errno.ENOSPC: "make room, or give a path on another disk",
 }
+"""What mends an error of the system; any other wants another path."""
 SPIN = "1000"
 """Turns that a thread waits busily for the others. OpenMP's own choice, 300 times that, is many times slower as soon as
 another program wants a core; where the machine is left alone it gains some 15 %, so long work keeps it."""

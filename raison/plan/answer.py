@@ -92,7 +92,8 @@ def _open_loop(question: Question, posed: Posed, chosen: Choice, rate: float) ->
         return _refused(question, posed, "saturated", f"{why} errors of the prediction")
     streams = _streams_for(chosen.case, posed.calibration.constants, rate / instances)
     case = with_streams(chosen.case, streams)
-    how = f"{load.mid:.0%} loaded ({load.low:.0%} to {load.high:.0%}) with {streams:.1f} requests in flight"
+    most = f"{streams:.1f} requests" if streams > 1 else "one request at most"
+    how = f"{load.mid:.0%} loaded ({load.low:.0%} to {load.high:.0%}) with {most} in flight"
     said = f"{rate:g} requests/s on {instances} instances, each {how}"
     posed = replace(posed, assumptions=(*posed.assumptions, said))
     return _served(question, posed, Choice(case, figures(case, posed.calibration.constants)), instances)
@@ -124,10 +125,11 @@ def _speeds(question: Question, calibration: Calibration, chosen: Choice, instan
     found, osl = chosen.figures, chosen.case.load.osl
     rates = "frontier" if question.limits.tpot < inf and not question.streams else "rate"
     factor = {metric: calibration.spread(metric, "", chosen.case.engine) for metric in ("tpot", "ttft", rates)}
-    rate = Interval.within(found.output, factor[rates])
+    output = question.rate * osl / instances if question.rate else found.output
+    rate = Interval.within(output, factor[rates])
     chip, rack = rate / found.chips, rack_of(question)
     if question.rate:
-        rate = Interval.exact(found.output)  # what arrives is what is answered, by more chips or fewer
+        rate = Interval.exact(output)  # what arrives is what is answered, by more chips or fewer
         chip = rate / found.chips if question.chips else chip
     tpot = Interval.within(found.speed.tpot, factor["tpot"])
     ttft = Interval.within(found.speed.ttft, factor["ttft"])

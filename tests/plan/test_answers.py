@@ -69,6 +69,15 @@ def test_arrivals_above_capacity_are_saturated_and_below_are_served() -> None:
     assert bought.verdict == "served" and bought.instances > 10
 
 
+def test_an_instance_that_mostly_stands_idle_is_paid_for_all_the_same() -> None:
+    idle = answer(_question("llama-3.1-8b", "H100", chips=1, rate=0.01, usd_per_hour=2.0)).speeds
+    assert idle is not None and idle.money is not None
+    assert idle.all.mid == pytest.approx(10.24) == idle.chip.mid
+    assert idle.money.output.mid == pytest.approx(2.0 / 3600 / 10.24 * 1e6)
+    free = answer(_question("llama-3.1-8b", "H100", rate=0.01)).speeds
+    assert free is not None and free.chip.mid == pytest.approx(10.24)
+
+
 def test_speed_and_price_pull_apart() -> None:
     fast, cheap = (answer(_question(aim=aim)) for aim in ("speed", "price"))
     assert fast.speeds is not None and cheap.speeds is not None
