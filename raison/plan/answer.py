@@ -92,8 +92,8 @@ def _open_loop(question: Question, posed: Posed, chosen: Choice, rate: float) ->
         return _refused(question, posed, "saturated", f"{why} errors of the prediction")
     streams = _streams_for(chosen.case, posed.calibration.constants, rate / instances)
     case = with_streams(chosen.case, streams)
-    most = f"{streams:.1f} requests" if streams > 1 else "one request at most"
-    how = f"{load.mid:.0%} loaded ({load.low:.0%} to {load.high:.0%}) with {most} in flight"
+    there = f"{streams:.1f} requests" if streams > 1 else "one request at most"
+    how = f"{load.mid:.0%} loaded ({load.low:.0%} to {load.high:.0%}) with {there} in flight"
     said = f"{rate:g} requests/s on {instances} instances, each {how}"
     posed = replace(posed, assumptions=(*posed.assumptions, said))
     return _served(question, posed, Choice(case, figures(case, posed.calibration.constants)), instances)

@@ -13,12 +13,11 @@ from dataclasses import replace
 from functools import partial
 
 from raison.errors import UserError
-from raison.plan import serving_rows, training_rows
+from raison.plan import serving_rows
 from raison.plan.fit import LeftOut, Tree, with_elsewhere
 from raison.plan.points import fold_of
 from raison.plan.rows import Predictor, Row
-from raison.plan.utilization import Observation, fit
-from raison.plan.validate import Outcome, Report, validate
+from raison.plan.validate import Report, each_left_out
 
 
 def cross(rows: Sequence[Row], whole: Tree, left: Sequence[LeftOut]) -> Report:
@@ -28,20 +27,13 @@ def cross(rows: Sequence[Row], whole: Tree, left: Sequence[LeftOut]) -> Report:
         raise UserError("--cross needs points of at least 2 sources, to fit one's constants without the other")
     trees = {one.fold: _without(one.tree, [other for other in left if other is not one]) for one in left}
     rest = _without(whole, left)
-    seen = [(fold_of(row), point) for row in rows if (point := training_rows.observe(row))]
-    outcomes: list[Outcome] = []
-    for fold in dict.fromkeys(map(fold_of, rows)):
-        mine = [row for row in rows if fold_of(row) == fold]
-        serving = partial(serving_rows.predict, table=trees.get(fold, rest))
-        outcomes += validate(mine, (_training(seen, fold), serving)).outcomes
-    return Report(tuple(outcomes))
+
+    def serving(fold: str) -> tuple[Predictor]:
+        return (partial(serving_rows.predict, table=trees.get(fold, rest)),)
+
+    return each_left_out(rows, fold_of, serving)
 
 
 def _without(tree: Tree, others: Sequence[LeftOut]) -> Tree:
     """The tree with the intervals of a source that it does not know, not even by its other models."""
     return {key: replace(entry, sources=()) for key, entry in with_elsewhere(tree, others).items()}
-
-
-def _training(seen: Sequence[tuple[str, Observation]], fold: str) -> Predictor:
-    law = fit([point for source, point in seen if source != fold])
-    return partial(training_rows.predict, law=law)

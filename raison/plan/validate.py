@@ -94,12 +94,21 @@ def validate(rows: Sequence[Row], predictors: Sequence[Predictor]) -> Report:
 
 def hold_out(rows: Sequence[Row], others: Sequence[Predictor]) -> Report:
     """The same, with training's constants refitted without each source before its rows are predicted."""
-    seen = [(row.origin, point) for row in rows if (point := training_rows.observe(row))]
+    return each_left_out(rows, lambda row: row.origin, lambda _: others)
+
+
+def each_left_out(
+    rows: Sequence[Row], fold_of: Callable[[Row], str], others: Callable[[str], Sequence[Predictor]]
+) -> Report:
+    """Every row, by training's constants refitted without its fold and by `others` of its fold; in order of folds."""
+    folds: dict[str, list[Row]] = {}
+    for row in rows:
+        folds.setdefault(fold_of(row), []).append(row)
+    seen = [(fold, point) for fold, mine in folds.items() for row in mine if (point := training_rows.observe(row))]
     outcomes: list[Outcome] = []
-    for origin in dict.fromkeys(row.origin for row in rows):
-        law = fit([point for source, point in seen if source != origin])
-        predictors: list[Predictor] = [partial(training_rows.predict, law=law), *others]
-        outcomes += validate([row for row in rows if row.origin == origin], predictors).outcomes
+    for fold, mine in folds.items():
+        law = fit([point for other, point in seen if other != fold])
+        outcomes += validate(mine, (partial(training_rows.predict, law=law), *others(fold))).outcomes
     return Report(tuple(outcomes))
 
 
