@@ -143,7 +143,7 @@ def _guessing(row: Row) -> tuple[float, tuple[str, ...]]:
     for pattern, gain in GUESSING.values():
         gain = HOSTED if static else gain
         if re.search(pattern, text) and not re.search(NO_GUESS, text):
-            gain = 1 + words.acceptance if words.acceptance else gain
+            gain = gain if words.acceptance is None else 1 + words.acceptance
             return gain, (f"{gain:g} tokens a step by guessing ahead",)
     return 1.0, ()
 

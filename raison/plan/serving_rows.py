@@ -69,7 +69,9 @@ def resolved(case: Case, row: Row, constants: Constants) -> tuple[Case, tuple[st
     said = f"as many streams as {most}"
     chosen = _cheapest(case, row, constants, limits)
     if chosen is None:
-        return filled_up(case, constants, limits), (said,)
+        filled = filled_up(case, constants, limits)
+        kept = limits.met(figures(filled, constants))
+        return filled, (said if kept else f"one stream: no number of them would {most}",)
     return chosen, (f"{said}, in the layout that is cheapest then: {chosen.layout.words}",)
 
 

@@ -17,6 +17,7 @@ from raison.plan.published_runs import known_run
 from raison.plan.rows import Row
 from raison.plan.training import Work, work
 from raison.plan.training_setting import TRAINED, Estimate, is_serving, sequence_of, setting
+from raison.plan.units import of_a_rate, of_a_second
 
 SPEED, FLOPS, MEMORY = "training throughput", "training FLOPs", "memory"
 CONVENTIONS = 1.08
@@ -28,6 +29,8 @@ BYTES: Mapping[str, float] = {"fp32": 4, "fp16": 2, "bf16": 2, "fp8": 1, "int8":
 SCALES: Mapping[str, float] = {
     "y": 1e24, "z": 1e21, "e": 1e18, "p": 1e15, "t": 1e12, "g": 1e9, "m": 1e6, "k": 1e3,
 }  # fmt: skip
+PREFIXED = r"(?:[kmgtpezy]|kilo|mega|giga|tera|peta|exa|zetta|yotta)(?:b|f)"
+"""A prefix of bytes or FLOPs, by its letter or in full."""
 DAY = 86400.0
 
 
@@ -36,7 +39,7 @@ def tokens_a_second(row: Row) -> Estimate | None:
     if is_serving(row):
         return None
     known = setting(row, whole_run=False)
-    return known.estimate(1 / known.seconds(1.0), 1, SPEED)
+    return known.estimate(of_a_rate(row) / known.seconds(1.0), 1, SPEED)
 
 
 def tokens_a_second_of_all(row: Row) -> Estimate | None:
@@ -55,8 +58,8 @@ def iteration(row: Row) -> Estimate | None:
     sequences = words.global_batch or words.batch or (words.batch_tokens or 0.0) / known.sequence
     if not sequences or not known.case.chips:
         raise UserError("the time of a step needs its batch and the number of chips")
-    scale = 1e3 if row.unit.lower().startswith(("ms", "milli")) else 1.0
-    return known.estimate(scale * known.seconds(sequences * known.sequence) / known.case.chips, -1, SPEED)
+    seconds = known.seconds(sequences * known.sequence) / known.case.chips
+    return known.estimate(seconds * of_a_second(row, plain=1.0), -1, SPEED)
 
 
 def utilization(row: Row) -> Estimate | None:
@@ -125,4 +128,4 @@ def _scale(row: Row, plain: float) -> float:
     unit = row.unit.lower()
     if re.match(r"[kmgtp]ib", unit):
         return float(1024 ** ("kmgtp".index(unit[0]) + 1))
-    return SCALES[unit[0]] if re.match(r"[kmgtpezy](b|f)", unit) else plain
+    return SCALES[unit[0]] if re.match(PREFIXED, unit) else plain

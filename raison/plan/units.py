@@ -1,4 +1,4 @@
-"""Units of published serving figures, as people write them, over the planner's own: seconds, and tokens a second.
+"""Units of published speeds, as people write them, over the planner's own: seconds, and tokens a second.
 
 Not covered: chip-hours and wall time of training (training_times.py), bytes and FLOPs (training_rates.py).
 """
@@ -23,11 +23,11 @@ PERIODS: Mapping[str, float] = {"min": 60.0, "h": 3600.0, "d": 86400.0}
 """Seconds, by how the word of a rate's period begins."""
 
 
-def of_a_second(row: Row) -> float:
-    """How many of a row's units a second is: by its unit, else by its metric's name; milliseconds where neither says,
-    as most sources give times of tokens in them."""
+def of_a_second(row: Row, plain: float = 1e3) -> float:
+    """How many of a row's units a second is: by its unit, else by its metric's name; `plain` where neither says,
+    milliseconds, as most sources give times of tokens in them."""
     words = re.findall(r"[a-zµμ]+", f"{row.unit.lower()} {row.metric_name}")
-    return next((TIMES[word] for word in words if word in TIMES), 1e3)
+    return next((TIMES[word] for word in words if word in TIMES), plain)
 
 
 def of_a_rate(row: Row) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from raison.plan import training_rows
 from raison.plan.asked import asked_of
 from raison.plan.rows import Row, row_of
 from raison.plan.serving_rows import predict
@@ -73,3 +74,33 @@ def test_a_number_that_cannot_be_is_none(number: str) -> None:
 
 def test_no_more_than_all_of_a_prompt_is_cached() -> None:
     assert _row("tpot_ms", "ms", workload="ISL/OSL 1k/1k, 150% cache hits").workload.hit_share == 1
+
+
+@pytest.mark.parametrize(
+    ("metric", "unit", "same", "factor"),
+    [
+        ("step_time", "milliseconds", ("step_time", "s"), 1e3), ("step_time_ms", "", ("step_time", ""), 1e3),
+        ("train_flops", "zettaFLOPs", ("train_flops", "FLOP"), 1e-21),
+        ("train_flops", "petaFLOP/s-days", ("train_flops", "PF-days"), 1),
+        ("tok_s_per_gpu", "ktok/s/GPU", ("tok_s_per_gpu", "tok/s/GPU"), 1e-3),
+        ("weights_size", "gigabytes", ("weights_size", "B"), 1e-9),
+    ],
+)  # fmt: skip
+def test_training_is_in_its_own_unit(metric: str, unit: str, same: tuple[str, str], factor: float) -> None:
+    def mid(metric: str, unit: str) -> float:
+        found = training_rows.predict(_row(metric, unit, workload="pre-training seq8192 gbs 64 15T tokens"))
+        assert found is not None
+        return found.value.mid
+
+    assert mid(metric, unit) == pytest.approx(mid(*same) * factor)
+
+
+def test_guesses_of_which_none_is_accepted_gain_nothing() -> None:
+    row = _row("tpot_ms", "ms", workload="vllm MTP 0% accepted ISL/OSL 1k/1k conc 8")
+    found = predict(row)
+    assert found is not None and "1 tokens a step by guessing ahead" in found.assumptions
+
+
+def test_a_promise_that_nothing_keeps_is_said_to_be_one() -> None:
+    found = predict(_row("output_tok_s_per_gpu", "tok/s/GPU", workload="ISL/OSL 1k/1k at 1e6 tok/s/user"))
+    assert found is not None and any(said.startswith("one stream: no number") for said in found.assumptions)
