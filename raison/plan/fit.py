@@ -136,7 +136,8 @@ def with_elsewhere(tree: Tree, left: Sequence[LeftOut]) -> Tree:
 def _elsewhere(entry: Calibration, seen: Mapping[tuple[str, str], Sequence[tuple[float, float]]]) -> Calibration:
     """The entry with the class's errors elsewhere; never less than of its own points."""
     mine = {metric: logs for (kind, metric), logs in seen.items() if kind == entry.kind}
-    telling = {metric: [pair for name in TELLING.get(metric, (metric,)) for pair in mine.get(name, ())] for metric in mine}
+    telling = {metric: [pair for name in TELLING.get(metric, (metric,)) for pair in mine.get(name, ())]
+               for metric in mine}  # fmt: skip
     least = ONE_MACHINE if entry.kind == "this" else 1.0
     away = {name: max(_factor(name, logs), entry.within.get(name, 1.0), least) for name, logs in telling.items()}
     missed = {name: quantile([(abs(exp(-e) - 1), weight) for e, weight in logs], 0.5) for name, logs in mine.items()}
