@@ -53,7 +53,8 @@ def _train(kinds: Commands) -> ArgumentParser:
 def _rl(kinds: Commands) -> ArgumentParser:
     parser = add(
         kinds, "rl", "what reinforcement learning costs: rollouts, updates, chips",
-        "raison plan rl r1-671b --chip H800 --chips 512 --precision fp8 --steps 10400 --output 8000 --longest 32768",
+        "raison plan rl r1-671b --chip H800 --chips 512 --precision fp8 --steps 10400 --output 8000 --round 8192 "
+        "--longest 32768:0.79,65536:0.21 --guess 1.8",
     )  # fmt: skip
     _model_and_chip(parser)
     parser.add_argument("--steps", type=int, default=1000, metavar="N", help="updates (default: 1000)")
@@ -61,7 +62,10 @@ def _rl(kinds: Commands) -> ArgumentParser:
     parser.add_argument("--samples", type=int, default=16, metavar="N", help="samples of a problem (default: 16)")
     parser.add_argument("--input", type=int, default=256, metavar="N", help="tokens of a prompt (default: 256)")
     parser.add_argument("--output", type=int, default=4096, metavar="N", help="tokens of a sample (default: 4096)")
-    parser.add_argument("--longest", type=int, metavar="N", help="limit of a sample's tokens (default: 4 x --output)")
+    parser.add_argument(
+        "--longest", metavar="N[:SHARE,...]",
+        help="limit of a sample's tokens, or several with their shares of the rounds (default: 4 x --output)",
+    )  # fmt: skip
     parser.add_argument("--round", type=int, metavar="N", help="samples drawn at once (default: those of a step)")
     parser.add_argument("--asynchronous", action="store_true", help="no round waits for its longest sample")
     parser.add_argument(

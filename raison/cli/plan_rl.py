@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
+from raison.cli.given import above_zero, whole_number
 from raison.cli.output import console_for, emit_json
 from raison.cli.plan_tables import assumptions, figure, interval_json, lines, refused, short
 from raison.errors import InfeasibleError, UserError
@@ -21,6 +22,8 @@ from raison.plan.utilization import Case, fitted
 
 LONGEST = 4
 """The limit of an answer over its mean length, where none is given."""
+ROUNDED = 0.02
+"""Shares of rounds that are written with two digits are 1 together within this."""
 
 
 def command(arguments: Namespace) -> int:
@@ -35,7 +38,7 @@ def command(arguments: Namespace) -> int:
         return refused(arguments, why)
     case = Case(chip, arguments.precision, shape.active, experts=shape.experts > 0, chips=chips)
     bill = rl_bill(recipe, shape, case, fitted(), speed, arguments.usd_per_hour)
-    said = (*shape.assumed, *said, f"answers of at most {recipe.longest[0][1]:,.0f} tokens")
+    said = (*shape.assumed, *said, *_assumed(arguments, recipe))
     if arguments.json:
         emit_json({"verdict": "feasible", **as_json(recipe, speed, bill, said)})
         return 0
@@ -49,9 +52,30 @@ def command(arguments: Namespace) -> int:
 
 def recipe_of(arguments: Namespace) -> Recipe:
     answers = arguments.prompts * arguments.samples
-    longest = arguments.longest or LONGEST * arguments.output
-    return Recipe(arguments.steps, answers, arguments.output, ((1.0, longest),), arguments.round or answers,
+    longest = limits_in(arguments.longest) if arguments.longest else ((1.0, LONGEST * arguments.output),)
+    return Recipe(arguments.steps, answers, arguments.output, longest, arguments.round or answers,
                   arguments.input, waits=not arguments.asynchronous)  # fmt: skip
+
+
+def limits_in(text: str) -> tuple[tuple[float, float], ...]:
+    """`32768`, or limits that were raised on the way, each with its share of the rounds: `32768:0.79,65536:0.21` ->
+    ((0.79, 32768), (0.21, 65536)). UserError where it is neither, or the shares are not 1 together."""
+    pairs = [word.partition(":") for word in text.split(",")]
+    found = tuple((above_zero(share or "1", "--longest"), float(whole_number(limit, "--longest")))
+                  for limit, _, share in pairs)  # fmt: skip
+    total = sum(share for share, _ in found)
+    if abs(total - 1) > ROUNDED:
+        raise UserError(f"the shares of rounds in --longest {text} are {total:g} together; they must be 1, as in "
+                        "32768:0.79,65536:0.21")  # fmt: skip
+    return found
+
+
+def _assumed(arguments: Namespace, recipe: Recipe) -> Iterator[str]:
+    often = (f" in {share:.0%} of the rounds" if share < 1 else "" for share, _ in recipe.longest)
+    limits = (f"{limit:,.0f} tokens{part}" for (_, limit), part in zip(recipe.longest, often, strict=True))
+    yield f"answers of at most {', '.join(limits)}"
+    guessed = f"{arguments.guess:g} tokens a step by guessing ahead"
+    yield guessed if arguments.guess != 1 else "no guessing ahead: --guess where rollouts speculate"
 
 
 def as_json(recipe: Recipe, speed: Sampling, bill: RlBill, said: tuple[str, ...]) -> dict[str, Any]:

@@ -24,10 +24,10 @@ from raison.plan.setup import Constants
 Key = tuple[str, ...]
 Tree = dict[Key, Calibration]
 Note = Callable[[str], None]
-PRIOR = Constants(0.8, 0.55, 0.55, 60, 8, 0.4, 60, 0.12, 0.97, 0.85)
-HOST = Constants(0.7, 0.6, 0.04, 80, 8, 0.4, 100, 0.12, 0.97)
+PRIOR = Constants(0.8, 0.55, 0.55, 60, 8, 0.4, 60, 0.12, 0.97, 0.85, 10)
+HOST = Constants(0.7, 0.6, 0.04, 80, 8, 0.4, 100, 0.12, 0.97, 1.0, 10)
 """Where a class of processors starts: their peaks are matrix units' (AMX), which few engines use."""
-OURS = Constants(0.95, 0.75, 0.6, 8, 8, 0.4, 5, 0.12, 0.8)
+OURS = Constants(0.95, 0.75, 0.6, 8, 8, 0.4, 5, 0.12, 0.8, 1.0, 1)
 """Where our own engine starts: a whole step in one call of native code."""
 PRIORS: Mapping[str, Constants] = {"cpu": HOST, "numa": HOST, "this": OURS}
 CHILD = 0.6
@@ -48,6 +48,11 @@ LEAST = {"tpot": 1.1, "ttft": 1.2, "rate": 1.1, "frontier": 1.2}
 """Intervals are never narrower: published figures of equal machines differ by that much (MLPerf: up to 1.7 times)."""
 HEAVIEST = 8
 """Points that a source left out counts as at most: how far the next source is off, many points of one do not tell."""
+
+
+TELLING: Mapping[str, tuple[str, ...]] = {"rate": ("rate", "tpot")}
+"""Whose errors tell how far a figure is off elsewhere, beside its own: tokens/s are sequences over TPOT (Little's law),
+and few sources give them where many give TPOT."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +136,10 @@ def with_elsewhere(tree: Tree, left: Sequence[LeftOut]) -> Tree:
 def _elsewhere(entry: Calibration, seen: Mapping[tuple[str, str], Sequence[tuple[float, float]]]) -> Calibration:
     """The entry with the class's errors elsewhere; never less than of its own points."""
     mine = {metric: logs for (kind, metric), logs in seen.items() if kind == entry.kind}
+    telling = {metric: [pair for name in TELLING.get(metric, (metric,)) for pair in mine.get(name, ())]
+               for metric in mine}  # fmt: skip
     least = ONE_MACHINE if entry.kind == "this" else 1.0
-    away = {metric: max(_factor(metric, logs), entry.within.get(metric, 1.0), least) for metric, logs in mine.items()}
+    away = {name: max(_factor(name, logs), entry.within.get(name, 1.0), least) for name, logs in telling.items()}
     missed = {name: quantile([(abs(exp(-e) - 1), weight) for e, weight in logs], 0.5) for name, logs in mine.items()}
     return replace(entry, elsewhere=_rounded(away), missed=_rounded(missed))
 

@@ -95,7 +95,7 @@ def pose(question: Question) -> Posed:
     case = Case(question.shape, question.chip, width, Layout(), load, question.engine, "", question.disaggregated)
     engine, more = _engine(case)
     case = replace(case, engine=engine)
-    return Posed(case, layouts_of(question), choose(case), (*question.shape.assumed, *said, *more))
+    return Posed(case, layouts_of(question), choose(case), (*_beyond(question), *question.shape.assumed, *said, *more))
 
 
 def layouts_of(question: Question) -> tuple[Layout, ...]:
@@ -125,6 +125,17 @@ def _check(question: Question) -> None:
         raise UserError(f"--cached is {question.known}; it is a share of the prompt, from 0 to 1")
     if question.streams and question.rate:
         raise UserError("--streams is a closed loop and --rate an open one; give one of them")
+
+
+def _beyond(question: Question) -> tuple[str, ...]:
+    """A warning where a request is longer than the model's positions reach: memory and time are what they are, but
+    engines refuse it by default."""
+    shape, asked = question.shape, question.isl + question.osl
+    if asked <= shape.context:
+        return ()
+    return (f"beyond the model's context: {question.isl:,.0f} + {question.osl:,.0f} tokens, and positions of "
+            f"{shape.name} reach {shape.context:,.0f}; engines refuse such requests unless they are told to extend "
+            "them, and answers suffer",)  # fmt: skip
 
 
 def _width(question: Question) -> tuple[Width, tuple[str, ...]]:

@@ -1,10 +1,14 @@
 """What a step of decoding and a prompt take: bytes, FLOPs and messages of one chip, and the time that follows.
 
-    time = |memory, arithmetic| + fixed + communication       each with an efficiency or a constant that was fitted
+    time = |memory, arithmetic| + activations + fixed + communication   efficiencies and constants are fitted
     memory: weights outside experts / tp, experts touched (1 - (1 - k/E)^B) / chips, cache of the rank's sequences
     arithmetic: 2 x active parameters and attention over the context (model/cost.py), rows of an expert padded to a tile
-    fixed: launches, per layer; communication: two all-reduces a layer (ring: 2 (n-1)/n of the bytes), or dispatch and
-    combine of experts (DeepSeek-V3 report, section 3.2.2), each with a time per hop
+    activations: what one product writes and the next one reads, through norms, routing and other kernels between them,
+    which nothing overlaps; of models with small experts a large part
+    fixed: launches, per layer, and the host's work, per sequence, of which engines hide some (TensorRT-LLM's manual,
+    Overlap Scheduler) or little (half of vLLM's time in 2024: mlsys.wuklab.io/posts/scheduling_overhead)
+    communication: two all-reduces a layer (ring: 2 (n-1)/n of the bytes), or dispatch and combine of experts
+    (DeepSeek-V3 report, section 3.2.2), each with a time per hop
 
 |m, a| = sqrt(m^2 + a^2): operators overlap the two in part, and a layer has some bound by either, so that a step lies
 between the larger and the sum (Yuan et al., arXiv:2402.16363, take each operator's maximum). Pure functions, seconds.
@@ -31,6 +35,8 @@ TILE = 64
 ROWS = 512
 """Rows at which a step's products are half way to the share of the peak that a prompt's reach: an assumption, four
 tiles of 128, which kernels for many rows compute at once."""
+PASSED = 2
+"""Bytes of a number that passes from one product to another."""
 TILED = ("gpu", "consumer", "tpu")
 """Kinds of chips with such units."""
 
@@ -41,18 +47,19 @@ class Time:
 
     memory: float
     arithmetic: float
+    activations: float
     fixed: float
     communication: float
 
     @property
     def total(self) -> float:
-        return hypot(self.memory, self.arithmetic) + self.fixed + self.communication
+        return hypot(self.memory, self.arithmetic) + self.activations + self.fixed + self.communication
 
     @property
     def bound(self) -> str:
         """The part that takes most."""
-        parts = {"memory": self.memory, "arithmetic": self.arithmetic, "fixed time": self.fixed,
-                 "communication": self.communication}  # fmt: skip
+        parts = {"memory": self.memory, "arithmetic": self.arithmetic, "activations": self.activations,
+                 "fixed time": self.fixed, "communication": self.communication}  # fmt: skip
         return max(parts, key=lambda name: parts[name])
 
     def times(self, factor: float) -> Time:
@@ -93,7 +100,8 @@ def step_time(setup: Setup, batch: float, context: float, guesses: float = 0.0) 
     return Time(
         memory=bytes_read / setup.bandwidth / c.memory,
         arithmetic=_arithmetic(setup, tokens, context) / setup.layout.stage / stages / _share(setup, tokens),
-        fixed=setup.shape.layers / stages * c.layer_us * 1e-6,
+        activations=_activations(setup, tokens),
+        fixed=(setup.shape.layers / stages * c.layer_us + micro / setup.layout.dp * c.host_us) * 1e-6,
         communication=_reduced(setup, tokens) + _dispatched(setup, tokens, DIRECT) + _hops(setup),
     ).times(stages)
 
@@ -104,12 +112,13 @@ def prefill_time(setup: Setup, prompt: float, known: float = 0.0, prompts: float
     shape, layout, c = setup.shape, setup.layout, setup.constants
     tokens = prompts * prompt * (1 - known)
     if not tokens:
-        return Time(0.0, 0.0, 0.0, 0.0)
+        return Time(0.0, 0.0, 0.0, 0.0, 0.0)
     attention = tokens * shape.prompt_attention(prompt, known)
     arithmetic = setup.seconds(tokens, 0.0, attention) / layout.chips / c.prefill
     return Time(
         memory=weight_bytes_read(setup, tokens) * layout.pp / setup.bandwidth / c.memory,
         arithmetic=hypot(arithmetic, _dispatched(setup, tokens, NODES)),
+        activations=_activations(setup, tokens),
         fixed=0.0,
         communication=_reduced(setup, tokens),
     )
@@ -130,6 +139,16 @@ def _arithmetic(setup: Setup, tokens: float, context: float) -> float:
     shape = setup.shape
     padded = _touched(setup, tokens) * shape.routed * TILE if setup.chip.kind in TILED else 0.0
     return setup.seconds(tokens, padded, tokens * shape.decode_attention(context))
+
+
+def _activations(setup: Setup, tokens: float) -> float:
+    """Seconds in which a stage of the model writes and reads what `tokens` tokens over all ranks pass from product to
+    product. Processors compute a layer in pieces that stay in caches, and machines laid out for a model on the chip."""
+    if setup.chip.kind not in TILED:
+        return 0.0
+    shape, layout = setup.shape, setup.layout
+    numbers = shape.passed_shared / layout.stage + shape.passed_whole / layout.dp
+    return 2 * PASSED * tokens * numbers / layout.pp / setup.bandwidth / setup.constants.memory
 
 
 def _share(setup: Setup, tokens: float) -> float:

@@ -43,6 +43,8 @@ class Constants:
     """B tokens touch as many experts as B^spread independent ones: below 1 where streams resemble each other."""
     narrow: float = 1.0
     """Power of what products narrower than 16 bits gain by the data sheet: below 1 where software has less of it."""
+    host_us: float = 0.0
+    """Time of the host for each sequence of a step: its schedule, sampling, stop conditions, text. Microseconds."""
 
 
 @dataclass(frozen=True, slots=True)

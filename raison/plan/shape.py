@@ -7,6 +7,7 @@ shape comes from (models.py), bytes (precision.py).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 
 from raison.model import cost
 from raison.model.spec import ModelSpec
@@ -48,6 +49,8 @@ class Shape:
     """Parameters of MTP modules, on top of `total`."""
     published: str = ""
     """The width that its weights were published in, where that is not 16 bits."""
+    context: float = inf
+    """Tokens of a sequence that its positions reach; inf where no source was read."""
     spec: ModelSpec | None = None
     assumed: tuple[str, ...] = ()
 
@@ -60,6 +63,21 @@ class Shape:
     def fixed(self) -> float:
         """Parameters that a token is multiplied by whatever the router says."""
         return self.total - self.embedding - self.routed
+
+    @property
+    def passed_shared(self) -> float:
+        """Numbers that a token passes from product to product over all layers, where the chips of a layer share them
+        out: each matrix has hidden_size on one side, so that its other side is its parameters over hidden_size; each
+        expert that is chosen takes a copy of the token and gives a row back."""
+        head = self.vocabulary * self.hidden
+        copies = 2 * self.experts_per_token * self.layers * self.hidden
+        return max(0.0, self.active - head) / self.hidden + copies
+
+    @property
+    def passed_whole(self) -> float:
+        """The same where every chip of a tensor-parallel group holds them: what goes into attention and what comes out
+        of it, and into and out of the MLP."""
+        return 4.0 * self.layers * self.hidden
 
     def cache_of(self, context: float) -> float:
         """Numbers in the cache of a sequence of `context` tokens."""
@@ -99,5 +117,14 @@ def shape_of(name: str, spec: ModelSpec) -> Shape:
         experts_per_token=spec.num_experts_per_tok,
         routed=table.experts,
         mtp=cost.mtp_parameters(spec),
+        context=longest_context(spec),
         spec=spec,
     )
+
+
+def longest_context(spec: ModelSpec) -> int:
+    """Tokens that a model's positions reach. DeepSeek writes the length after YaRN's extension into its config.json,
+    Qwen the one before it, so that the longer of both holds."""
+    scaled = spec.rope_scaling
+    extended = round(scaled.factor * scaled.original_max_position_embeddings) if scaled else 0
+    return max(spec.max_position_embeddings, extended)

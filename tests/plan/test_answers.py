@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from raison.errors import UserError
+from raison.model.spec import R1_671B, YarnSpec
 from raison.plan.answer import answer
 from raison.plan.answer_json import as_dict
 from raison.plan.chips import find_chip
@@ -15,6 +16,7 @@ from raison.plan.models import find_model
 from raison.plan.precision import WIDTHS
 from raison.plan.question import Question, Wish, layouts_of
 from raison.plan.search import Limits
+from raison.plan.shape import longest_context
 
 
 def _question(model: str = "r1-671b", chip: str = "H200", **changes: object) -> Question:
@@ -47,6 +49,27 @@ def test_a_narrower_width_is_tried_and_named() -> None:
     assert any("wider ones do not fit" in clause for clause in found.assumptions)
     asked = answer(_question(chip="H100", chips=8, width=WIDTHS["fp8"]))
     assert asked.verdict == "infeasible"
+
+
+def test_requests_beyond_the_context_are_answered_with_a_warning() -> None:
+    within = answer(_question(chips=8, streams=4.0, isl=160_000.0, osl=3_840.0))  # 163,840 by YaRN, in its config.json
+    beyond = answer(_question(chips=8, streams=4.0, isl=160_000.0, osl=3_841.0))
+    assert within.verdict == beyond.verdict == "served"
+    assert not any("context" in clause for clause in within.assumptions)
+    assert any("beyond the model's context" in clause and "163,840" in clause for clause in beyond.assumptions)
+
+
+def test_positions_reach_as_far_as_yarn_extends_them() -> None:
+    plain = replace(R1_671B, max_position_embeddings=40_960, rope_scaling=None)
+    extended = replace(plain, rope_scaling=YarnSpec(factor=4.0, original_max_position_embeddings=32_768))
+    assert longest_context(plain) == 40_960
+    assert longest_context(extended) == 131_072  # as Qwen3's card tells to extend it
+    assert longest_context(R1_671B) == 163_840
+
+
+def test_a_model_of_which_only_the_size_is_known_has_no_longest_context() -> None:
+    found = answer(_question("70e9", chips=8, streams=1.0, isl=900_000.0))
+    assert not any("beyond" in clause for clause in found.assumptions)
 
 
 def test_limits_that_nothing_meets_name_the_fastest() -> None:

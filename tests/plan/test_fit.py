@@ -12,7 +12,7 @@ from raison.cli import main
 from raison.plan.calibration import calibrations, choose, keys_of
 from raison.plan.constants_fit import solve
 from raison.plan.cross import cross
-from raison.plan.fit import PRIOR, fit, grow, leave_each_out, with_elsewhere
+from raison.plan.fit import PRIOR, LeftOut, fit, grow, leave_each_out, with_elsewhere
 from raison.plan.points import Point, fold_of, points_of
 from raison.plan.rows import Row, row_of
 from raison.plan.serving_rows import predict, value_of
@@ -127,6 +127,15 @@ def test_the_table_of_a_left_out_source_has_nothing_of_it() -> None:
     wild = replace(left[1], errors=dict.fromkeys(left[1].errors, (9.0,) * 20))
     assert with_elsewhere(whole, [left[0]])["gpu",].elsewhere["tpot"] < 1.5
     assert with_elsewhere(whole, [left[0], wild])["gpu",].elsewhere["tpot"] > 1.5
+
+
+def test_what_tpot_was_off_by_counts_for_throughput_but_not_the_other_way() -> None:
+    tree = {("gpu",): replace(calibrations()["gpu",], within={})}
+    left = [LeftOut("a", {}, {("gpu", "rate"): (1.0,)}), LeftOut("b", {}, {("gpu", "tpot"): (0.3,) * 36})]
+    found = with_elsewhere(tree, left)["gpu",]
+    assert found.elsewhere["rate"] == pytest.approx(exp(0.3), rel=1e-3), "1 of 9 is no fifth of the weight"
+    assert found.elsewhere["tpot"] == pytest.approx(exp(0.3), rel=1e-3)
+    assert found.missed["rate"] == pytest.approx(1 - exp(-1), rel=1e-3), "its own errors alone"
 
 
 def test_cross_needs_two_sources(tmp_path, capsys) -> None:

@@ -106,6 +106,31 @@ def test_a_chip_without_peaks_still_gets_a_time() -> None:
     assert 0.05 < step_time(setup, 1, 0).total < 0.2
 
 
+def test_what_passes_between_products_is_written_and_read_once() -> None:
+    setup = _setup("llama-3.1-8b", "H100", Layout())
+    a_layer = (4096 + 2 * 1024) + 4096 + 3 * 14336  # q, k, v and what o reads; gate, up and what down reads
+    numbers = 32 * (a_layer + 4 * 4096)
+    assert step_time(setup, 3, 0).activations == pytest.approx(3 * numbers * 2 * 2 / 3350e9)
+    assert prefill_time(setup, 1000).activations == pytest.approx(1000 * numbers * 2 * 2 / 3350e9)
+    assert step_time(_setup("llama-3.1-8b", "EPYC 9004", Layout()), 3, 0).activations == 0, "they stay in caches"
+
+
+def test_each_expert_takes_a_copy_of_a_token_and_gives_a_row_back() -> None:
+    small, dense = find_model("qwen3-30b-a3b"), find_model("qwen3-4b")
+    assert small.passed_shared > 48 * 2 * 8 * 2048
+    assert small.passed_shared / small.active > 2 * dense.passed_shared / dense.active
+    alone, ranks = (_setup("qwen3-30b-a3b", "H200", layout) for layout in (Layout(), Layout(dp=8)))
+    assert prefill_time(ranks, 1000).activations == pytest.approx(prefill_time(alone, 1000).activations / 8)
+
+
+def test_the_host_works_for_each_sequence_of_a_rank() -> None:
+    constants = replace(IDEAL, host_us=10.0)
+    alone, ranks = (_setup("r1-671b", "H200", layout, constants=constants) for layout in (Layout(tp=8), Layout(dp=8)))
+    assert step_time(alone, 64, 0).fixed == pytest.approx(64 * 10e-6)
+    assert step_time(ranks, 64, 0).fixed == pytest.approx(8 * 10e-6), "ranks of attention schedule on their own"
+    assert prefill_time(alone, 1000).fixed == 0
+
+
 def test_layers_with_a_window_hold_and_compute_no_more_than_it() -> None:
     shape = find_model("llama-4-maverick")  # 12 of 48 layers see everything, 36 the last 8,192 tokens
     a_layer = 2 * 8 * 128

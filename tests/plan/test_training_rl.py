@@ -1,5 +1,6 @@
 """Reinforcement learning's bill: what bounds sampling, how it scales, and R1-Zero's published hours."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -9,9 +10,11 @@ from raison.errors import UserError
 from raison.plan.chips import find_chip
 from raison.plan.interval import Interval
 from raison.plan.models import find_model
+from raison.plan.published_runs import known_recipe
 from raison.plan.rl import Recipe, Sampling, rl_bill
 from raison.plan.rl_sampling import sampling_speed
 from raison.plan.rows import PUBLISHED, read_rows, row_of
+from raison.plan.story import r1_zero_hours
 from raison.plan.training_rows import observe, predict
 from raison.plan.utilization import Case, fitted
 
@@ -79,6 +82,22 @@ def test_the_command_names_what_sampling_waits_for(capsys):
     assert main(arguments.split()) == 0
     text = capsys.readouterr().out
     assert "they wait for" in text and "chip-hours" in text and "at most 16,384" in text
+
+
+def test_the_command_with_the_published_recipe_says_what_the_story_says(capsys):
+    said = "plan rl r1-671b --chip H800 --chips 512 --precision fp8 --steps 10400 --output 8000 --round 8192 --json"
+    assert main([*said.split(), "--longest", "32768:0.79,65536:0.21", "--guess", "1.8"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    recipe = known_recipe("r1-zero")
+    assert recipe is not None
+    assert found["chip_hours"]["mid"] == pytest.approx(r1_zero_hours(recipe).mid)
+    assert any("65,536 tokens in 21%" in clause for clause in found["assumptions"])
+
+
+@pytest.mark.parametrize("limits", ["32768:0.5,65536:0.1", "32768,65536", "0", "many", "32768:-1"])
+def test_limits_that_cannot_be_are_named_in_one_line(limits, capsys):
+    assert main(["plan", "rl", "llama-3.1-8b", "--chip", "8xH100", "--longest", limits]) == 2
+    assert "--longest" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("option", ["--guess 0", "--guess -1", "--usd-per-hour -3", "--usd-per-hour nan"])
