@@ -120,13 +120,15 @@ class VoteView(ChatView):
 
     async def stream(self) -> AsyncIterator[bytes]:
         yield self._frame.choice(0, ROLE).encode()
-        async for told in Watched(self.job).events():
+        watched = Watched(self.job)
+        async for told in watched.events():
             yield "".join(map(self._frame.other, told)).encode() or KEEP_ALIVE
         chosen = self._chosen()
         if chosen is None:
             yield await self._frame.ending(self._frame.choice(0, '"delta":{}', "length"))
             return
-        said = Said(0, chosen.thinking, chosen.answer, finished=chosen)
+        self._tokens = watched.tokens
+        said = Said(0, chosen.thinking, chosen.answer, self._drawn(chosen), chosen)
         yield self._chunks(said).encode()
         yield await self._frame.ending(self._end(said))
 
@@ -136,9 +138,13 @@ class VoteView(ChatView):
         if chosen is None:
             message = {"role": "assistant", "content": None}
             return [{"index": 0, "message": message, "logprobs": None, "finish_reason": "length"}]
+        return [self._choice(0, chosen, self._drawn(chosen))]
+
+    def _drawn(self, chosen: Completion) -> list[Event]:
+        """The chosen sample's tokens; none where a search drew it step by step, for its last step is not all of it."""
         assert self.job.outcome is not None
         tokens = self._tokens.get(self.job.outcome.chosen or 0, [])
-        return [self._choice(0, chosen, tokens)]
+        return tokens if sum(one.token_id is not None for one in tokens) == len(chosen.token_ids) else []
 
     def _chosen(self) -> Completion | None:
         return None if self.job.outcome is None else self.job.outcome.completion

@@ -78,6 +78,8 @@ class Watched:
     """What a client who watches a vote is told, beside the answer."""
 
     def __init__(self, job: VoteJob) -> None:
+        self.tokens: dict[int, list[Event]] = {}
+        """Of each branch, where the reader wants them one by one."""
         self._job = job
         self._tally = Tally()
 
@@ -93,6 +95,7 @@ class Watched:
 
     def _of(self, said: Said) -> list[dict[str, Any]]:
         told: list[dict[str, Any]] = []
+        self.tokens.setdefault(said.branch, []).extend(said.tokens)
         if said.thinking or said.answer:
             text = {"reasoning_content": said.thinking, "content": said.answer}
             told.append({"event": "branch", "branch": said.branch, **text})

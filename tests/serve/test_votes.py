@@ -178,3 +178,13 @@ def test_a_deadline_that_comes_while_a_vote_is_booked_is_too_late(
 
     monkeypatch.setattr(served.service.access, "settle", late)
     assert served.ask(max_tokens=20, strategy=VOTES[0])["choices"]
+
+
+def test_a_votes_log_probabilities_are_streamed_as_whole(served: Served) -> None:
+    fields: dict[str, Any] = {"seed": 11, "max_tokens": 40, "logprobs": True, "strategy": VOTES[0]}
+    whole = served.ask(**fields)["choices"][0]["logprobs"]
+    told = [c["logprobs"] for e in served.events(**fields) for c in e["choices"] if c["logprobs"]]
+    for name in ("content", "reasoning_content"):
+        assert whole[name] and [one for each in told for one in each[name]] == whole[name]
+    search = served.ask(seed=11, max_tokens=40, logprobs=True, strategy=VOTES[3])["choices"][0]
+    assert search["message"]["reasoning_content"] and search["logprobs"] == {"content": [], "reasoning_content": []}
