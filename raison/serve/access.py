@@ -14,11 +14,11 @@ of a key, from the next request on. Not covered: fairness and the order of waiti
 
 from __future__ import annotations
 
+import logging
 import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -46,6 +46,7 @@ from raison.serve.usage import Used
 __all__ = ["Access", "Caller", "Denied", "Limited", "Refused", "Reservation", "Unavailable", "Used", "open_access"]
 
 PRICES = "prices.toml"
+LOG = logging.getLogger("raison.serve")
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,8 +181,10 @@ class DatabaseAccess:
 
     def settle(self, reservation: Reservation, used: Used) -> None:
         assert used.key == reservation.key, "what one key held is not another's to use"
-        self.store.write(partial(self._settle, reservation, used, self.cost(used)), reservation.key)
-        self._held.discard(reservation.id)
+        try:
+            self.store.write(partial(self._settle, reservation, used, self.cost(used)), reservation.key)
+        finally:  # where the books failed the lease ends by itself; renewed, it would last as long as the server
+            self._held.discard(reservation.id)
 
     def _settle(self, reservation: Reservation, used: Used, cost: int | None, connection: Connection) -> None:
         now = self._clock()
@@ -190,8 +193,12 @@ class DatabaseAccess:
 
     def release(self, reservation: Reservation) -> None:
         if reservation.id:
-            self.store.write(lambda connection: ledger.release(connection, reservation, self._clock()), reservation.key)
-            self._held.discard(reservation.id)
+            try:
+                self.store.write(
+                    lambda connection: ledger.release(connection, reservation, self._clock()), reservation.key
+                )
+            finally:
+                self._held.discard(reservation.id)
 
     def cost(self, used: Used) -> int | None:
         return usage.cost_of(used, self.prices)
@@ -206,6 +213,8 @@ class DatabaseAccess:
 
     def _renew(self) -> None:
         while not self._closed.wait(LEASE_SECONDS / 3):
-            if self._held:
-                with suppress(Unavailable):  # the next time will do, or the leases end
-                    self.store.write(lambda connection: ledger.renew(connection, self._owner, self._clock()))
+            if held := self._held.copy():
+                try:
+                    self.store.write(partial(ledger.renew, held=held, now=self._clock()))
+                except Exception:  # whatever it was, the next time will do, or the leases end; the thread goes on
+                    LOG.exception("leases were not renewed")

@@ -18,8 +18,7 @@ from raison.serve.protocol import ChatRequest
 from raison.serve.refused import REFUSALS
 from raison.serve.service import Service
 from raison.serve.streaming import answered
-from raison.serve.tool_forms import form_of
-from raison.serve.tools import offered, required
+from raison.serve.tools import offered, read_calls, required
 from raison.serve.voting import VoteJob
 
 router = APIRouter()
@@ -33,7 +32,7 @@ async def chat_completions(body: ChatRequest, request: Request) -> Response:
     caller: Caller = request.state.caller
     service.check(caller, body.model)
     order = await service.read(caller, order_of, body)
-    tools = form_of(service.reasoner.tokenizer) if body.tools else None
+    tools = read_calls(body, service.reasoner.tokenizer)
     if order.plan is None:
         job = Job(service, caller, order, "chatcmpl")
         return await answered(request, job, ChatView(job, body, tools), bool(body.stream))

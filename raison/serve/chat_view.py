@@ -17,8 +17,7 @@ from raison.serve.logprobs import listed
 from raison.serve.outbox import Said
 from raison.serve.protocol import ChatRequest
 from raison.serve.streaming import KEEP_ALIVE
-from raison.serve.tool_forms import ToolForm
-from raison.serve.tool_text import ToolText, split
+from raison.serve.tool_text import ToolText
 from raison.serve.voting import VoteJob, Watched
 
 WHOLE, CHUNK = "chat.completion", "chat.completion.chunk"
@@ -28,14 +27,14 @@ ROLE = '"delta":{"role":"assistant","content":""}'
 class ChatView:
     """One job's answer."""
 
-    def __init__(self, job: Job, body: ChatRequest, tools: ToolForm | None) -> None:
-        """`tools`: how the model writes calls, where it was shown any."""
+    def __init__(self, job: Job, body: ChatRequest, tools: ToolText | None) -> None:
+        """`tools`: what finds the model's calls, where it was shown any."""
         self.job, self.body = job, body
         self._frame = Frame(job, CHUNK, body.stream_options)
         self._names = NAMES[job.service.settings.reasoning_field] if body.include_reasoning is not False else ()
-        self._form = tools
-        self._tools = [ToolText(tools) for _ in range(job.order.n)] if tools is not None else []
+        self._tools = [tools.fresh() for _ in range(job.order.n)] if tools is not None else []
         self._tokens: dict[int, list[Event]] = {}
+        self._tokenizer = job.service.reasoner.tokenizer
 
     async def whole(self) -> dict[str, Any]:
         self._tokens, used = await gathered(self.job)
@@ -75,7 +74,7 @@ class ChatView:
         known = len(tools.calls)
         shown = tools.push(said.answer) + (tools.finish() if said.finished else "")
         text = ""
-        if shown:
+        if shown or logprobs != "null":  # tokens of a call are told of when they come; the call is, when it is whole
             text = self._frame.choice(said.branch, f'"delta":{{"content":{quote(shown)}}}', logprobs=logprobs)
         for i, call in enumerate(tools.calls[known:], known):
             body = json.dumps({"index": i, **call}, ensure_ascii=False)
@@ -90,9 +89,12 @@ class ChatView:
         return self._frame.choice(said.branch, '"delta":{}', reason)
 
     def _logprobs(self, events: list[Event]) -> str:
-        if not events or not self.body.logprobs:
-            return "null"
-        return json.dumps(listed(self.job.service.reasoner.tokenizer, events), ensure_ascii=False)
+        told = self._told(events)
+        return json.dumps(listed(self._tokenizer, told), ensure_ascii=False) if told else "null"
+
+    def _told(self, events: list[Event]) -> list[Event]:
+        """Those whose log-probabilities are told. The thinking's say all of its text, and come only where it does."""
+        return [one for one in events if self._names or not one.thinking] if self.body.logprobs else []
 
     def _choice(self, index: int, one: Completion, tokens: list[Event]) -> dict[str, Any]:
         """Cut thoughts are never an answer: content is null where none was begun."""
@@ -101,12 +103,12 @@ class ChatView:
         thinking = reasoning(one.thinking or None, field) if self._names else {}
         message: dict[str, Any] = {"role": "assistant", "content": content, **thinking}
         reason: str = one.finish_reason
-        if self._form is not None:
-            text, calls = split(one.answer, self._form)
+        if self._tools:
+            text, calls = self._tools[index].split(one.answer)
             if calls:
                 message |= {"content": text.strip() or None, "tool_calls": calls}
                 reason = "tool_calls"
-        logprobs = listed(self.job.service.reasoner.tokenizer, tokens) if self.body.logprobs else None
+        logprobs = listed(self._tokenizer, self._told(tokens)) if self.body.logprobs else None
         ids = {"token_ids": list(one.token_ids)} if self.body.return_token_ids else {}
         return {"index": index, "message": message, "logprobs": logprobs, "finish_reason": reason, **ids}
 
@@ -118,13 +120,15 @@ class VoteView(ChatView):
 
     async def stream(self) -> AsyncIterator[bytes]:
         yield self._frame.choice(0, ROLE).encode()
-        async for told in Watched(self.job).events():
+        watched = Watched(self.job)
+        async for told in watched.events():
             yield "".join(map(self._frame.other, told)).encode() or KEEP_ALIVE
         chosen = self._chosen()
         if chosen is None:
             yield await self._frame.ending(self._frame.choice(0, '"delta":{}', "length"))
             return
-        said = Said(0, chosen.thinking, chosen.answer, finished=chosen)
+        self._tokens = watched.tokens
+        said = Said(0, chosen.thinking, chosen.answer, self._drawn(chosen), chosen)
         yield self._chunks(said).encode()
         yield await self._frame.ending(self._end(said))
 
@@ -134,9 +138,13 @@ class VoteView(ChatView):
         if chosen is None:
             message = {"role": "assistant", "content": None}
             return [{"index": 0, "message": message, "logprobs": None, "finish_reason": "length"}]
+        return [self._choice(0, chosen, self._drawn(chosen))]
+
+    def _drawn(self, chosen: Completion) -> list[Event]:
+        """The chosen sample's tokens; none where a search drew it step by step, for its last step is not all of it."""
         assert self.job.outcome is not None
         tokens = self._tokens.get(self.job.outcome.chosen or 0, [])
-        return [self._choice(0, chosen, tokens)]
+        return tokens if sum(one.token_id is not None for one in tokens) == len(chosen.token_ids) else []
 
     def _chosen(self) -> Completion | None:
         return None if self.job.outcome is None else self.job.outcome.completion

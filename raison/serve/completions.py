@@ -19,7 +19,7 @@ from raison.serve.answer import Frame, gathered, in_order, quote, whole
 from raison.serve.asking import Order, choices, sampling
 from raison.serve.conversation import characters
 from raison.serve.job import Job
-from raison.serve.logprobs import token_text
+from raison.serve.logprobs import finite, token_text
 from raison.serve.mistake import Mistake
 from raison.serve.outbox import Said
 from raison.serve.protocol import CompletionRequest
@@ -146,8 +146,8 @@ class TextView:
                 continue
             text = token_text(self._tokenizer, event.token_id)
             found["tokens"].append(text)
-            found["token_logprobs"].append(event.logprob)
-            found["top_logprobs"].append({token_text(self._tokenizer, i): value for i, value in event.top})
+            found["token_logprobs"].append(finite(event.logprob))
+            found["top_logprobs"].append({token_text(self._tokenizer, i): finite(value) for i, value in event.top})
             found["text_offset"].append(self._length.get(branch, 0))
             self._length[branch] = self._length.get(branch, 0) + len(text)
         return found

@@ -8,6 +8,7 @@ by giving its own name this machine's address (DNS rebinding). Not covered: what
 from __future__ import annotations
 
 import asyncio
+import time
 from urllib.parse import urlsplit
 
 from starlette.exceptions import HTTPException
@@ -18,7 +19,7 @@ from raison.serve.access import Caller, sole_authorization
 from raison.serve.mistake import Mistake
 from raison.serve.page.page import is_page
 from raison.serve.refusal import Denied, Refused
-from raison.serve.refused import respond
+from raison.serve.refused import refuse
 from raison.serve.service import Service
 
 PATIENCE = 16
@@ -40,11 +41,12 @@ class Gate:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and not is_open(scope["path"], scope["method"]):
             request = Request(scope)
+            request.state.arrived = time.time_ns()
             try:
-                scope.setdefault("state", {})["caller"] = await self._caller(request)
+                request.state.caller = await self._caller(request)
                 receive = await self._limited(request, receive)
             except Refused as error:
-                await respond(request, error.status, error.body, error.headers)(scope, receive, send)
+                await refuse(request, error)(scope, receive, send)
                 return
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})

@@ -27,6 +27,7 @@ from raison.serve.access import Caller, Reservation, Used
 from raison.serve.admission import Place
 from raison.serve.asking import Order
 from raison.serve.loop import Draw, Ticket
+from raison.serve.mistake import shutting_down
 from raison.serve.outbox import Outbox, Said
 from raison.serve.refusal import Refused
 from raison.serve.service import Service
@@ -74,6 +75,8 @@ class Job:
         await asyncio.wait({self._task, self._running}, return_when=asyncio.FIRST_COMPLETED)
         if not self._running.done():
             await self._task  # raises what stood in the way
+            if self._stopped is not None:
+                raise self._stopped
 
     async def said(self) -> AsyncIterator[list[Said]]:
         """What the branches say, until all have ended; an empty list where nothing was said for a while."""
@@ -138,6 +141,8 @@ class Job:
         service, seconds = self.service, self.service.settings.deadline_seconds
         deadline = asyncio.get_running_loop().call_later(seconds, self.cancel, too_late(seconds))
         try:
+            if service.draining:  # since it was checked: who drains waits for those that it knows of
+                raise shutting_down()
             reservation = await self._held()
             try:
                 await self._draw()

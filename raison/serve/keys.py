@@ -22,6 +22,7 @@ BEARER = re.compile(r"bearer ([!-~]{1,200})", re.IGNORECASE)
 """RFC 6750, 2.1, and stricter: one space, one token of visible ASCII, nothing after it. Two headers that a proxy joined
 with a comma are not a key."""
 NAME_LETTERS = 64
+MOST_PRIORITY = (1 << 31) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,8 @@ class Key:
         check_name(self.name)
         if self.models is not None and (not self.models or "" in self.models):
             raise UserError("no model is named; give names separated by commas, or all")
+        if abs(self.priority) > MOST_PRIORITY:
+            raise UserError(f"priority is {self.priority}; give a whole number within {MOST_PRIORITY:,} of 0")
 
     def ended(self, now: float) -> str:
         """How it ended, such as "was revoked"; empty while it is good."""

@@ -9,6 +9,7 @@ transactions and their grouping (store.py, writer.py).
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,10 +58,10 @@ def release(connection: Connection, reservation: Reservation, now: float) -> Non
         _keep(connection, reservation.key, give_back(limits, balance, reservation.tokens, now))
 
 
-def renew(connection: Connection, owner: str, now: float) -> None:
-    """Go on holding all that the server `owner` holds."""
-    mine = RESERVATIONS.update().where(RESERVATIONS.c.owner == owner)
-    connection.execute(mine.values(lease=now + LEASE_SECONDS))
+def renew(connection: Connection, held: Collection[str], now: float) -> None:
+    """Go on holding the reservations with these ids. One that its server has given up ends with its lease."""
+    still = RESERVATIONS.update().where(RESERVATIONS.c.id.in_(held))
+    connection.execute(still.values(lease=now + LEASE_SECONDS))
 
 
 def balances(connection: Connection) -> dict[str, Balance]:

@@ -22,6 +22,8 @@ MINUTE = 60.0
 HELD_RETRY = 1.0
 """Seconds until a retry is worth it when other requests of the key hold what is left of its quota."""
 ROUNDING = 1e-6
+MOST_RATE, MOST_QUOTA = (1 << 31) - 1, 1 << 53
+"""Both fit the database's columns, and whole floats."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,8 @@ class Quota:
     def __post_init__(self) -> None:
         if self.tokens < 1:
             raise UserError(f"a quota of {self.tokens} tokens serves nothing; give at least 1, or revoke the key")
+        if self.tokens > MOST_QUOTA:
+            raise UserError(f"a quota has at most {MOST_QUOTA:,} tokens; leave it out, or give none, for no limit")
 
     def __str__(self) -> str:
         return f"{self.tokens:,} tokens {'in all' if self.period == 'total' else 'a ' + self.period}"
@@ -59,8 +63,8 @@ class Limits:
     def __post_init__(self) -> None:
         for name in ("requests_per_minute", "tokens_per_minute"):
             rate = getattr(self, name)
-            if rate is not None and rate < 1:
-                raise UserError(f"{name} is {rate}; give at least 1, or none for no limit")
+            if rate is not None and not 1 <= rate <= MOST_RATE:
+                raise UserError(f"{name} is {rate}; give 1 to {MOST_RATE:,}, or none for no limit")
 
     @property
     def any(self) -> bool:

@@ -40,8 +40,11 @@ def token_text(tokenizer: Tokenizer, token: int) -> str:
 
 def entry(tokenizer: Tokenizer, token: int, logprob: float) -> dict[str, Any]:
     raw = token_bytes(tokenizer, token)
-    finite = logprob if math.isfinite(logprob) else LEAST
-    return {"token": raw.decode("utf-8", "replace"), "logprob": finite, "bytes": list(raw)}
+    return {"token": raw.decode("utf-8", "replace"), "logprob": finite(logprob), "bytes": list(raw)}
+
+
+def finite(logprob: float) -> float:
+    return logprob if math.isfinite(logprob) else LEAST
 
 
 def listed(tokenizer: Tokenizer, events: Iterable[Event]) -> dict[str, list[dict[str, Any]]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import sys
 from datetime import UTC, datetime
 from typing import Any
@@ -18,16 +19,22 @@ class JsonFormatter(logging.Formatter):
     """Time, level, logger, message, whatever `extra` holds, and a traceback where there is one."""
 
     def format(self, record: logging.LogRecord) -> str:
+        extra = {name: _said(value) for name, value in vars(record).items() if name not in STANDARD}
         row: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
-            **{name: value for name, value in vars(record).items() if name not in STANDARD},
+            **extra,
         }
         if record.exc_info:
             row["traceback"] = self.formatException(record.exc_info)
         return json.dumps(row, default=str, ensure_ascii=False)
+
+
+def _said(value: Any) -> Any:
+    """JSON has no NaN, which stands for what never was, such as a first token; readers of lines stumble over it."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def log_as_json(level: str) -> None:

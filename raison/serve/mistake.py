@@ -23,6 +23,10 @@ def unknown_model(name: str, served: str) -> Mistake:
     return Mistake(f'there is no model "{name}" here; this server has: {served}', "model", "model_not_found", 404)
 
 
+def shutting_down() -> Refused:
+    return unavailable("the server is shutting down", "draining")
+
+
 def unavailable(message: str, code: str, retry_after: int = 5) -> Refused:
     """503: not now."""
     return Refused(message, 503, "server_error", code, {"Retry-After": str(retry_after)})

@@ -45,10 +45,19 @@ class Limited(Refused):
 
 
 class Unavailable(Refused):
-    """The database cannot be reached or is too busy: 503, worth another try."""
+    """The database cannot be reached or is too busy: 503, worth another try.
+
+    The message is the driver's and may name hosts, users and files: it is for commands and logs. Who calls, maybe
+    without a key, is told no more than that it is so.
+    """
 
     def __init__(self, message: str) -> None:
         super().__init__(message, 503, "server_error", "database_unavailable", {"Retry-After": "2"})
+
+    @property
+    def body(self) -> dict[str, Any]:
+        told = "the server's database cannot be used now; try again soon"
+        return {"error": {**super().body["error"], "message": told}}
 
 
 def _retry_headers(code: str, retry_after: float | None) -> dict[str, str]:

@@ -7,6 +7,7 @@ images, strategies.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
@@ -23,10 +24,12 @@ from raison.serve.refused import REFUSALS
 from raison.serve.responses_view import ResponseView
 from raison.serve.service import Service
 from raison.serve.streaming import answered
-from raison.serve.tool_forms import form_of
+from raison.serve.tools import read_calls
 
 router = APIRouter()
 ENDPOINT = "/v1/responses"
+MOST_NESTING = 64
+"""Levels of JSON, as many as chat templates are given."""
 
 
 class Reasoning(BaseModel):
@@ -62,6 +65,9 @@ class ResponsesRequest(BaseModel):
     text: Text | None = None
     tools: list[FlatTool] | None = None
     tool_choice: Literal["none", "auto", "required"] | dict[str, Any] | None = None
+    parallel_tool_calls: bool | None = None
+    metadata: dict[str, Any] | None = None
+    """Repeated in the response, and nothing else."""
     previous_response_id: str | None = None
     seed: int | None = None
     thinking_token_budget: Annotated[int, Field(ge=0, le=1 << 31)] | None = None
@@ -73,15 +79,34 @@ async def responses(body: ResponsesRequest, request: Request) -> Response:
     service: Service = request.app.state.service
     caller: Caller = request.state.caller
     service.check(caller, body.model)
-    order = await service.read(caller, order_of, body)
+    asked, order = repeated(body), await service.read(caller, order_of, body)
     job = Job(service, caller, order, "resp")
-    tools = form_of(service.reasoner.tokenizer) if body.tools else None
-    view = ResponseView(job, body.model_dump(exclude={"input", "stream"}, by_alias=True), tools)
+    view = ResponseView(job, asked, read_calls(body, service.reasoner.tokenizer))
     return await answered(request, job, view, bool(body.stream))
 
 
 def order_of(body: ResponsesRequest, service: Service) -> Order:
     return chat.order_of(as_chat(body), service, ENDPOINT)
+
+
+def repeated(body: ResponsesRequest) -> dict[str, Any]:
+    """The fields that a response repeats. Raises Mistake where it could not, for JSON cannot say them."""
+    fields = body.model_dump(exclude={"input", "stream"}, by_alias=True)
+    try:
+        sound = not _deeper(fields, MOST_NESTING) and json.dumps(fields, ensure_ascii=False, allow_nan=False).encode()
+    except ValueError:
+        sound = False
+    if not sound:
+        raise Mistake(
+            "the response would have to repeat NaN, an infinity, half of a surrogate pair, or more than "
+            f"{MOST_NESTING} levels of nesting; leave them out of tools, text, metadata and tool_choice"
+        )
+    return fields
+
+
+def _deeper(value: Any, most: int) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return any(most == 0 or _deeper(one, most - 1) for one in inner)
 
 
 def as_chat(body: ResponsesRequest) -> ChatRequest:
@@ -94,7 +119,7 @@ def as_chat(body: ResponsesRequest) -> ChatRequest:
         "thinking_token_budget": body.thinking_token_budget,
         "reasoning_effort": body.reasoning.effort if body.reasoning is not None else None,
         "response_format": _format(body), "tools": [_tool(tool) for tool in body.tools or []] or None,
-        "tool_choice": _choice(body.tool_choice),
+        "tool_choice": _choice(body.tool_choice), "parallel_tool_calls": body.parallel_tool_calls,
     }  # fmt: skip
     try:
         return ChatRequest.model_validate(fields)
@@ -111,8 +136,11 @@ def _messages(body: ResponsesRequest) -> Iterator[dict[str, Any]]:
         yield {"role": "user", "content": body.input}
         return
     thoughts: dict[str, Any] = {}
+    calls: list[dict[str, Any]] = []
     for item in body.input:
         kind = item.get("type", "message")
+        if kind != "function_call":
+            calls = []
         if kind == "reasoning":
             thoughts = {"reasoning_content": _texts(item.get("content") or item.get("summary"))}
         elif kind == "message":
@@ -121,8 +149,9 @@ def _messages(body: ResponsesRequest) -> Iterator[dict[str, Any]]:
             thoughts = {}
         elif kind == "function_call":
             function = {"name": item.get("name"), "arguments": item.get("arguments")}
-            call = {"id": item.get("call_id"), "type": "function", "function": function}
-            yield {"role": "assistant", "content": "", "tool_calls": [call], **thoughts}
+            calls.append({"id": item.get("call_id"), "type": "function", "function": function})
+            if len(calls) == 1:  # what follows at once is of the same turn, and of the same message
+                yield {"role": "assistant", "content": "", "tool_calls": calls, **thoughts}
             thoughts = {}
         elif kind == "function_call_output":
             yield {"role": "tool", "content": _texts(item.get("output")), "tool_call_id": item.get("call_id")}

@@ -13,8 +13,7 @@ from raison.serve.access import Used
 from raison.serve.job import Job
 from raison.serve.outbox import Said
 from raison.serve.streaming import KEEP_ALIVE, event
-from raison.serve.tool_forms import ToolForm
-from raison.serve.tool_text import ToolText, split
+from raison.serve.tool_text import ToolText
 
 Value = dict[str, Any]
 
@@ -22,7 +21,7 @@ Value = dict[str, Any]
 class ResponseView:
     """One job's answer; `asked` are the request's fields that a response repeats."""
 
-    def __init__(self, job: Job, asked: Mapping[str, Any], tools: ToolForm | None) -> None:
+    def __init__(self, job: Job, asked: Mapping[str, Any], tools: ToolText | None) -> None:
         self.job, self._asked, self._tools = job, asked, tools
         self._number = -1
 
@@ -35,7 +34,7 @@ class ResponseView:
         """Events in OpenAI's order; the last, with the usage, waits for the books."""
         yield self._event("response.created", response=self._response("in_progress", [], None))
         yield self._event("response.in_progress", response=self._response("in_progress", [], None))
-        parts = Parts(self.job.id, ToolText(self._tools) if self._tools is not None else None)
+        parts = Parts(self.job.id, None if self._tools is None else self._tools.fresh())
         async for said in self.job.said():
             told = [value for one in said for value in parts.take(one)]
             yield b"".join(self._event(**value) for value in told) or KEEP_ALIVE
@@ -77,9 +76,9 @@ def usage(used: Used) -> Value:
     }
 
 
-def items(name: str, completion: Completion, tools: ToolForm | None) -> list[Value]:
+def items(name: str, completion: Completion, tools: ToolText | None) -> list[Value]:
     """Thoughts, message and calls of a whole answer."""
-    text, calls = split(completion.answer, tools) if tools is not None else (completion.answer, [])
+    text, calls = (completion.answer, []) if tools is None else tools.split(completion.answer)
     status = status_of(completion)
     output = [reasoning_item(name, completion.thinking)] if completion.thinking else []
     if text.strip() or not calls:
@@ -141,8 +140,10 @@ class Parts:
             item, place = call_item(call, status), {"output_index": len(self.output)}
             begun = {**item, "arguments": "", "status": "in_progress"}
             yield {"type": "response.output_item.added", **place, "item": begun}
-            named = {**place, "item_id": item["id"], "name": item["name"]}
-            yield {"type": "response.function_call_arguments.done", **named, "arguments": item["arguments"]}
+            named, arguments = {**place, "item_id": item["id"]}, item["arguments"]
+            yield {"type": "response.function_call_arguments.delta", **named, "delta": arguments}
+            done = {"name": item["name"], "arguments": arguments}
+            yield {"type": "response.function_call_arguments.done", **named, **done}
             yield {"type": "response.output_item.done", **place, "item": item}
             self.output.append(item)
 

@@ -22,6 +22,8 @@ class LoopSampler:
     """think's Sampler over the engine's thread. One prompt's branches; sample i has the seed of sample i."""
 
     def __init__(self, service: Service, ticket: Ticket, order: Order) -> None:
+        self.started = asyncio.get_running_loop().create_future()
+        """Done when the first branches are under way."""
         self._engine, self._ticket, self._order = service.engine, ticket, order
         self._judge = order.plan.judge if order.plan is not None else None
         self._checks = service.checks
@@ -32,6 +34,8 @@ class LoopSampler:
 
     async def start(self, branches: Sequence[Branch]) -> None:
         await self._engine.start(self._ticket, [self._draw(branch) for branch in branches])
+        if not self.started.done():
+            self.started.set_result(None)
 
     async def cancel(self, branches: Sequence[int]) -> None:
         """Nobody waits for the score of a branch that is not needed any more."""

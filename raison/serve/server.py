@@ -21,7 +21,7 @@ from raison.errors import UserError
 from raison.serve import chat, completions, plan, refused, responses, runs
 from raison.serve.gate import Gate
 from raison.serve.loop import State
-from raison.serve.mistake import Mistake
+from raison.serve.mistake import Mistake, unknown_model
 from raison.serve.page import page
 from raison.serve.refused import REFUSALS, plain_body
 from raison.serve.service import Service
@@ -60,6 +60,7 @@ def create_app(service: Service) -> FastAPI:
 
 
 def _small_routes(app: FastAPI, service: Service) -> None:
+    @app.head("/health", include_in_schema=False)
     @app.get("/health")
     async def health() -> JSONResponse:
         """Whether requests are served now; never waits for the engine."""
@@ -80,6 +81,14 @@ def _small_routes(app: FastAPI, service: Service) -> None:
         caller = request.state.caller
         allowed = caller.models is None or service.model in caller.models
         return JSONResponse({"object": "list", "data": [service.about()] if allowed else []})
+
+    @app.get("/v1/models/{name:path}", responses=REFUSALS)
+    async def model(name: str, request: Request) -> JSONResponse:
+        """One model, by its name."""
+        request.state.caller.check_model(name)
+        if name != service.model:
+            raise unknown_model(name, service.model)
+        return JSONResponse(service.about())
 
     @app.post("/v1/embeddings", responses=REFUSALS)
     async def embeddings() -> Response:

@@ -21,7 +21,7 @@ from raison.serve.checkers import Checkers
 from raison.serve.conversation import chat_ids
 from raison.serve.loop import EngineLoop, State
 from raison.serve.metrics import Metrics
-from raison.serve.mistake import unavailable, unknown_model
+from raison.serve.mistake import shutting_down, unavailable, unknown_model
 from raison.serve.protocol import Message
 from raison.serve.refusal import Refused
 from raison.serve.settings import ServeSettings
@@ -162,7 +162,7 @@ class Service:
     def check(self, caller: Caller, model: str | None) -> Reasoner:
         """The model, if the caller may use it now. Raises Refused: 403, 404, 429, 503."""
         if self.draining:
-            raise unavailable("the server is shutting down", "draining")
+            raise shutting_down()
         caller.check_model(model or self.model)
         if model not in (None, "", self.model):
             raise unknown_model(str(model), self.model)

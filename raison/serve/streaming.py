@@ -15,8 +15,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
+from raison.errors import UserError
+from raison.serve import refused
 from raison.serve.job import Job
-from raison.serve.refusal import Refused
 
 R = TypeVar("R")
 LOG = logging.getLogger("raison.serve")
@@ -79,12 +80,10 @@ class EventStream(Response):
         try:
             async for chunk in self._events:
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
-        except Refused as error:
-            await _say(send, event(error.body))
         except Exception as error:
-            LOG.error("a stream failed", exc_info=error)
-            body = {"message": "the server failed", "type": "server_error", "param": None, "code": "internal_error"}
-            await _say(send, event({"error": body}))
+            if not isinstance(error, UserError):
+                LOG.error("a stream failed", exc_info=error)
+            await _say(send, event(refused.body_of(error)))
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
@@ -99,7 +98,7 @@ class View(Protocol):
 async def answered(request: Request, job: Job, view: View, stream: bool) -> Response:
     """Begin the job and answer; a client that hangs up cancels it. Raises what stands in the way of the first byte."""
     if (tracing := job.service.tracing) is not None:
-        tracing.follow(job, request.headers, stream)
+        tracing.follow(job, request, stream)
     if not await unless_gone(request.receive, _begun(job), job.cancel):
         return Response(status_code=GONE)
     if stream:

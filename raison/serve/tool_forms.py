@@ -106,8 +106,20 @@ def _described(function: Mapping[str, Any]) -> str:
     return f"### {function['name']}\nDescription: {function.get('description') or ''}\n\nParameters: {parameters}"
 
 
-def _call(name: str, arguments: Any) -> Call:
-    return {"name": name, "arguments": json.dumps(arguments, ensure_ascii=False)}
+def _call(name: str, arguments: Any) -> Call | None:
+    """None for a name that is no text. Half of a surrogate pair, which JSON can say and UTF-8 cannot, stays escaped."""
+    text = json.dumps(arguments, ensure_ascii=False)
+    if not _encodes(name):
+        return None
+    return {"name": name, "arguments": text if _encodes(text) else json.dumps(arguments)}
+
+
+def _encodes(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _json(text: str) -> Any:

@@ -15,10 +15,11 @@ from raison.serve.tool_forms import ToolForm
 class ToolText:
     """One branch's answer as it comes. Blanks that stand alone before, between or behind calls are no text."""
 
-    def __init__(self, form: ToolForm) -> None:
+    def __init__(self, form: ToolForm, most: int | None = None) -> None:
+        """`most`: calls behind so many are left out, as vLLM does where they may not be parallel; None = all count."""
         self.calls: list[dict[str, Any]] = []
         """All so far, as OpenAI's messages hold them."""
-        self._form = form
+        self._form, self._most = form, most
         self._marks = (form.open, *form.around)
         self._held = ""
         """What may be part of a mark or of a call."""
@@ -48,7 +49,8 @@ class ToolText:
         call = self._form.read(whole[len(self._form.open) : end])
         if call is None:
             return self._say(whole)
-        self.calls.append({"id": f"call_{secrets.token_hex(12)}", "type": "function", "function": call})
+        if self._most is None or len(self.calls) < self._most:
+            self.calls.append({"id": f"call_{secrets.token_hex(12)}", "type": "function", "function": call})
         self._blanks = ""
         return ""
 
@@ -78,8 +80,10 @@ class ToolText:
         ends = (self._held[-letters:] for letters in range(longest, 0, -1))
         return next((len(end) for end in ends if any(mark.startswith(end) for mark in self._marks)), 0)
 
+    def fresh(self) -> ToolText:
+        """The same for another branch."""
+        return ToolText(self._form, self._most)
 
-def split(answer: str, form: ToolForm) -> tuple[str, Sequence[dict[str, Any]]]:
-    """A whole answer's text and calls."""
-    stream = ToolText(form)
-    return stream.push(answer) + stream.finish(), stream.calls
+    def split(self, answer: str) -> tuple[str, Sequence[dict[str, Any]]]:
+        """A whole answer's text and calls."""
+        return self.push(answer) + self.finish(), self.calls

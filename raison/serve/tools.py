@@ -8,14 +8,15 @@ are written (tool_forms.py) and found (tool_text.py); running anything.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 from raison.engine.grammar import Grammar
 from raison.serve.mistake import Mistake
 from raison.serve.protocol import ChatRequest, Tool, ToolChoice
 from raison.serve.settings import ServeSettings
 from raison.serve.tool_forms import CALLS_BEGIN, CALLS_END, HERMES, SEPARATOR, ToolForm, form_of
+from raison.serve.tool_text import ToolText
 from raison.text.tokenizer import Tokenizer
 
 ANY_ARGUMENTS = {"type": "object"}
@@ -41,6 +42,25 @@ def offered(body: ChatRequest, tokenizer: Tokenizer) -> list[dict[str, Any]]:
     return [tool.model_dump(exclude_none=True) for tool in tools]
 
 
+class Asked(Protocol):
+    """What both kinds of conversations say of tools."""
+
+    @property
+    def tools(self) -> Sequence[object] | None: ...
+
+    @property
+    def tool_choice(self) -> object: ...
+
+    @property
+    def parallel_tool_calls(self) -> bool | None: ...
+
+
+def read_calls(body: Asked, tokenizer: Tokenizer) -> ToolText | None:
+    """What parts an answer into text and calls; None where the model was shown no tools, and all of it is text."""
+    form = form_of(tokenizer) if body.tools and body.tool_choice != "none" else None
+    return None if form is None else ToolText(form, most=1 if body.parallel_tool_calls is False else None)
+
+
 def required(body: ChatRequest, tokenizer: Tokenizer, limits: ServeSettings) -> Grammar | None:
     """What an answer that must be a call looks like; None where it may be anything."""
     choice, form = body.tool_choice, form_of(tokenizer)
@@ -59,31 +79,34 @@ def required(body: ChatRequest, tokenizer: Tokenizer, limits: ServeSettings) -> 
 
 def _hermes(tools: Sequence[Tool], tokenizer: Tokenizer) -> str:
     begin, end = (_literal(tokenizer, tag) for tag in (HERMES.open, HERMES.close))
-    schema = json.dumps({"anyOf": [_call_schema(tool) for tool in tools]})
-    return f'start: {begin} "\\n" call "\\n" {end}\ncall: %json {schema}\n'
 
+    def shape(name: str, arguments: str) -> str:
+        head = f'{{"name": {json.dumps(name, ensure_ascii=False)}, "arguments": '
+        return f'{_text(head)} {arguments} "}}"'
 
-def _call_schema(tool: Tool) -> dict[str, Any]:
-    return {
-        "type": "object",
-        "properties": {"name": {"const": tool.function.name}, "arguments": tool.function.parameters or ANY_ARGUMENTS},
-        "required": ["name", "arguments"],
-        "additionalProperties": False,
-    }
+    return _one_of(tools, f'{begin} "\\n" ', shape, f' "\\n" {end}')
 
 
 def _deepseek(tools: Sequence[Tool], form: ToolForm, tokenizer: Tokenizer) -> str:
     tags = (CALLS_BEGIN, form.open, form.close, CALLS_END, SEPARATOR)
     all_begin, begin, end, all_end, separator = (_literal(tokenizer, tag) for tag in tags)
-    calls = " | ".join(f"call_{i}" for i in range(len(tools)))
-    lines = [f"start: {all_begin} {begin} ({calls}) {end} {all_end}"]
-    for i, tool in enumerate(tools):
-        name = tool.function.name
+
+    def shape(name: str, arguments: str) -> str:
         if form.fenced:
-            shape = f'"function" {separator} {_text(name + FENCE_OPEN)} arguments_{i} "\\n```"'
-        else:
-            shape = f"{_text(name)} {separator} arguments_{i}"
-        lines.append(f"call_{i}: {shape}")
+            return f'"function" {separator} {_text(name + FENCE_OPEN)} {arguments} "\\n```"'
+        return f"{_text(name)} {separator} {arguments}"
+
+    return _one_of(tools, f"{all_begin} {begin} ", shape, f" {end} {all_end}")
+
+
+def _one_of(tools: Sequence[Tool], before: str, shape: Callable[[str, str], str], behind: str) -> str:
+    """A grammar of one call. The parameters of each tool stay a schema of their own: their references to `#/$defs`
+    hold from its root.
+    """
+    calls = " | ".join(f"call_{i}" for i in range(len(tools)))
+    lines = [f"start: {before}({calls}){behind}"]
+    for i, tool in enumerate(tools):
+        lines.append(f"call_{i}: {shape(tool.function.name, f'arguments_{i}')}")
         lines.append(f"arguments_{i}: %json {json.dumps(tool.function.parameters or ANY_ARGUMENTS)}")
     return "\n".join(lines) + "\n"
 

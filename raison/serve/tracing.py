@@ -2,13 +2,14 @@
 
     tracing = open_tracing("http://localhost:4318", os.environ)     # or the standard variables OTEL_* alone
 
-A span begins when a request has been read and ends when it is settled, streamed or not, hung up on or not. It goes on
+A span begins when a request has been read and ends when it is settled, streamed or not, hung up on or not. One that was
+refused before has a span from its arrival to the refusal, with what is known of it by then. A span goes on
 from the caller's `traceparent` (W3C Trace Context) and heeds its decision to sample. Names are those of OpenTelemetry's
 conventions for generative AI (opentelemetry.io/docs/specs/semconv/gen-ai, of 2026, in development), and where these
 have none, vLLM's: gen_ai.latency.* and gen_ai.usage.num_sequences. Spans leave in a thread of their own; a collector
 that is away costs spans, never an answer. This module needs the extra `otel` and is imported only where spans are
-wanted. Not covered: texts of prompts and answers, which no span holds; requests refused before they were read; metrics
-(metrics.py).
+wanted. Not covered: texts of prompts and answers, which no span holds; requests that ask for no answer, such as those
+of the page; metrics (metrics.py).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from starlette.requests import Request
 
 from raison import __version__
 from raison.errors import UserError
@@ -39,8 +41,8 @@ SUPPORTED = {
     "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf",
 }
 """What these variables may say."""
-OPERATIONS = {"/v1/completions": "text_completion"}
-"""By endpoint; the others chat."""
+OPERATIONS = {"/v1/chat/completions": "chat", "/v1/completions": "text_completion", "/v1/responses": "chat"}
+"""By endpoint."""
 
 
 class Tracing:
@@ -51,13 +53,31 @@ class Tracing:
         self._tracer = provider.get_tracer("raison.serve", __version__)
         self._propagator = TraceContextTextMapPropagator()
 
-    def follow(self, job: Job, headers: Mapping[str, str], stream: bool) -> None:
+    def follow(self, job: Job, request: Request, stream: bool) -> None:
         """Begin the span of a job that has not begun; it ends with the job."""
         asked = request_values(job, stream)
         name = f"{asked['gen_ai.operation.name']} {job.order.model}"
-        caller = self._propagator.extract(headers)
+        caller = self._propagator.extract(request.headers)
         span = self._tracer.start_span(name, caller, SpanKind.SERVER, asked)
         job.on_end.append(partial(_end, span, job, stream))
+        request.state.followed = True
+
+    def refused(self, request: Request, status: int, code: str) -> None:
+        """The whole span of a request for an answer that came to no job; nothing for any other."""
+        operation = OPERATIONS.get(request.url.path)
+        if operation is None or getattr(request.state, "followed", False):
+            return
+        values: Values = {
+            "gen_ai.operation.name": operation, "gen_ai.provider.name": SERVICE, "raison.endpoint": request.url.path,
+            "http.response.status_code": status, "error.type": code,
+        }  # fmt: skip
+        if (caller := getattr(request.state, "caller", None)) is not None:
+            values["raison.key"] = caller.key
+        parent, arrived = self._propagator.extract(request.headers), getattr(request.state, "arrived", None)
+        span = self._tracer.start_span(operation, parent, SpanKind.SERVER, values, start_time=arrived)
+        if status >= 500:
+            span.set_status(Status(StatusCode.ERROR, code))
+        span.end()
 
     def close(self) -> None:
         """Send what was not sent yet; waits for the collector a few seconds."""
@@ -78,7 +98,7 @@ def request_values(job: Job, stream: bool) -> Values:
     """What was asked, without its texts: stop strings are texts too."""
     order, params = job.order, job.order.params
     values: Values = {
-        "gen_ai.operation.name": OPERATIONS.get(order.endpoint, "chat"),
+        "gen_ai.operation.name": OPERATIONS[order.endpoint],
         "gen_ai.provider.name": SERVICE,
         "gen_ai.request.model": order.model,
         "gen_ai.request.stream": stream,

@@ -52,18 +52,23 @@ class VoteJob(Job):
         return self.outcome.completion.finish_reason
 
     def cancel(self, why: Refused | None = None) -> None:
+        """The drive is cancelled once: then it waits for its branches' ends, and a second time would end the wait."""
+        first = self._stopped is None
         super().cancel(why)
-        if self._driving is not None:
+        if first and self._stopped is not None and self._driving is not None:
             self._driving.cancel()
 
     async def _sample(self) -> None:
-        self._running.set_result(None)
+        """What stands in the way of the first branches is raised before anything is sent."""
         self._driving = asyncio.ensure_future(drive(self.strategy, self._sampler))
+        self._sampler.started.add_done_callback(lambda _: self._running.set_result(None))
         try:
             self.outcome = await self._driving
         except asyncio.CancelledError:
             if self._stopped is None:
                 raise
+        if not self._ended.done():
+            self._ended.set_result(None)
 
     def _one_ended(self) -> None:
         """The strategy says when it is over."""
@@ -73,6 +78,8 @@ class Watched:
     """What a client who watches a vote is told, beside the answer."""
 
     def __init__(self, job: VoteJob) -> None:
+        self.tokens: dict[int, list[Event]] = {}
+        """Of each branch, where the reader wants them one by one."""
         self._job = job
         self._tally = Tally()
 
@@ -88,6 +95,7 @@ class Watched:
 
     def _of(self, said: Said) -> list[dict[str, Any]]:
         told: list[dict[str, Any]] = []
+        self.tokens.setdefault(said.branch, []).extend(said.tokens)
         if said.thinking or said.answer:
             text = {"reasoning_content": said.thinking, "content": said.answer}
             told.append({"event": "branch", "branch": said.branch, **text})

@@ -93,6 +93,7 @@ def test_the_list_of_the_early_access(capsys: Capture) -> None:
     [
         ["create", "--name", ""], ["create", "--name", "a", "--quota", "much"],
         ["create", "--name", "a", "--models", ""],
+        ["create", "--name", "a", "--quota", "9" * 20], ["create", "--name", "a", "--priority", "9" * 20],
         ["create", "--name", "a", "--requests-per-minute", "0"], ["create", "--name", "a", "--tokens-per-minute", "-3"],
         ["create", "--name", "a", "--expires", "0"], ["create", "--name", "a", "--expires", "nan"],
         ["create", "--name", "a", "--expires", "soon"], ["revoke", "nobody"], ["limit", "nobody", "--quota", "5"],

@@ -93,7 +93,7 @@ def test_what_a_dead_server_held_is_free_when_its_lease_ends(house: House) -> No
     key, header = house.key(limits=Limits(quota=Quota(100)))
     lost, kept = dead.reserve(dead.caller(header), 60), alive.reserve(alive.caller(header), 40)
     house.clock.now += LEASE_SECONDS - 1
-    alive.store.write(lambda connection: ledger.renew(connection, alive._owner, house.clock.now))
+    alive.store.write(lambda connection: ledger.renew(connection, [kept.id], house.clock.now))
     with pytest.raises(Limited):
         alive.reserve(alive.caller(header), 1)
     house.clock.now += 2
@@ -206,3 +206,46 @@ def test_the_same_key_is_never_minted_for_two(house: House) -> None:
     key, header = house.key()
     access.store.write(lambda connection: keyring.create(connection, key, mint()[1]))
     assert access.caller(header).key == key.id, "a second one with the same id would not replace the first"
+
+
+class Broken:
+    """A store whose disk is full."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def write(self, *_: object) -> None:
+        self.asked += 1
+        raise RuntimeError("disk full")
+
+
+def test_what_the_books_failed_to_settle_is_not_held_for_ever(
+    sqlite_house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    access = sqlite_house.access()
+    key, header = sqlite_house.key(limits=Limits(quota=Quota(100)))
+    caller = access.caller(header)
+    settled, released, kept = (access.reserve(caller, 30) for _ in range(3))
+    with monkeypatch.context() as patch:
+        patch.setattr(access, "store", Broken())
+        with pytest.raises(RuntimeError):
+            access.settle(settled, used("a", key.id))
+        with pytest.raises(RuntimeError):
+            access.release(released)
+    assert access._held == {kept.id}
+    access.store.write(lambda connection: ledger.renew(connection, access._held, sqlite_house.clock.now + 1))
+    sqlite_house.clock.now += LEASE_SECONDS
+    access.reserve(caller, 70)
+    with pytest.raises(Limited):
+        access.reserve(caller, 1)
+
+
+def test_one_renewal_that_fails_is_not_the_last(sqlite_house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("raison.serve.access.LEASE_SECONDS", 0.03)
+    access = sqlite_house.access()
+    _, header = sqlite_house.key(limits=Limits(quota=Quota(100)))
+    access.reserve(access.caller(header), 60)
+    broken = Broken()
+    with monkeypatch.context() as patch:
+        patch.setattr(access, "store", broken)
+        eventually(lambda: broken.asked > 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raison.errors import UserError
+from raison.serve.keys import Key
 from raison.serve.limits import Balance, Limits, Quota, admit, advance, give_back, parse_quota, spend
 from raison.serve.refusal import Limited
 from tests.access.conftest import NOON
@@ -140,3 +142,12 @@ def test_quotas_are_read(text: str, quota: Quota) -> None:
 def test_what_is_no_quota_is_refused(text: str) -> None:
     with pytest.raises(UserError):
         parse_quota(text)
+
+
+@pytest.mark.parametrize("make", [
+    lambda: Limits(requests_per_minute=1 << 31), lambda: Limits(tokens_per_minute=10**20), lambda: Quota(10**20),
+    lambda: Key("0", "a", 0.0, priority=-(10**20)),
+])  # fmt: skip
+def test_a_number_that_no_column_holds_is_refused(make: Callable[[], object]) -> None:
+    with pytest.raises(UserError, match=r"2,147,483,647|9,007,199,254,740,992"):
+        make()

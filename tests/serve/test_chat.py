@@ -279,3 +279,44 @@ def test_a_repeated_prompt_is_found_in_the_cache(served: Served) -> None:
     messages = [{"role": "user", "content": "a prompt that only this test asks, 1 2 3 4 5 6 7 8 9"}]
     first, second = (served.ask(messages=messages, max_tokens=4)["usage"]["prompt_cache_hit_tokens"] for _ in range(2))
     assert first == 0 < second
+
+
+def test_thoughts_that_are_not_sent_are_not_told_by_their_tokens_either(served: Served) -> None:
+    fields: dict[str, Any] = {"seed": 1, "max_tokens": 40, "logprobs": True, "include_reasoning": False}
+    found = served.ask(**fields)
+    assert found["usage"]["completion_tokens_details"]["reasoning_tokens"] > 0
+    logprobs = found["choices"][0]["logprobs"]
+    assert logprobs["content"] and not logprobs["reasoning_content"]
+    told = [c["logprobs"] for e in served.events(**fields) for c in e["choices"] if c["logprobs"]]
+    assert [one for each in told for one in each["content"]] == logprobs["content"]
+    assert not any(each["reasoning_content"] for each in told)
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ('{"messages":[{"role":"user","content":5}]}', "messages.0.content"),
+        ('{"messages":[{"role":"user","content":"x"}],"stop":5}', "stop"),
+        ('{"messages":[{"role":"user","content":"x"}],"stop":[5]}', "stop"),
+        ('{"messages":[{"role":"user","content":"x"}],"tool_choice":"maybe"}', "tool_choice"),
+        ('{"messages":[{"content":"x"}]}', "messages.0.role"),
+        ("{}", "messages"),
+        ('{"messages":', None),
+        ("[]", None),
+    ],
+)
+def test_the_field_that_is_wrong_is_named_as_it_was_sent(body: str, param: str | None, served: Served) -> None:
+    reply = served.client.post(CHAT, content=body, headers={"content-type": "application/json"})
+    error = reply.json()["error"]
+    assert (reply.status_code, error["param"]) == (400, param)
+    assert error["message"].startswith(f"{param}: " if param else ("JSON", "Input"))
+
+
+def test_a_body_that_is_not_said_to_be_json_is_told_so(served: Served) -> None:
+    reply = served.client.post(CHAT, content=json.dumps({"messages": QUESTION}))
+    assert reply.status_code == 400 and "Content-Type: application/json" in reply.json()["error"]["message"]
+
+
+def test_one_model_by_its_name(served: Served) -> None:
+    assert served.client.get("/v1/models/small").json()["id"] == "small"
+    assert served.client.get("/v1/models/org/other").json()["error"]["code"] == "model_not_found"

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from raison.engine.sequence import Event
+from raison.serve.completions import TextView
+from raison.serve.protocol import CompletionRequest
 from raison.text.tokenizer import THINK_OPEN
 from tests.engine.small import TOKENIZER
 from tests.serve.serving import Served
@@ -58,3 +63,14 @@ def test_mistakes(fields: dict[str, Any], served: Served) -> None:
         body = '{"prompt":"\\ud800"}'
         reply = served.client.post(PATH, content=body, headers={"content-type": "application/json"})
         assert reply.status_code == 400
+
+
+def test_a_token_that_could_not_be_drawn_has_a_number_all_the_same() -> None:
+    """JSON has no infinity: whole answers would fail, and streams could not be read."""
+    reasoner = SimpleNamespace(tokenizer=TOKENIZER)
+    order = SimpleNamespace(model="small", prompt_tokens=1)
+    service = SimpleNamespace(reasoner=reasoner, fingerprint="f")
+    job: Any = SimpleNamespace(id="x", created=1, order=order, service=service)
+    view = TextView(job, CompletionRequest(prompt="x"))
+    event = Event(0, 7, "a", False, None, float("-inf"), ((7, float("-inf")),))
+    json.dumps(view._logprobs(0, [event]), allow_nan=False)

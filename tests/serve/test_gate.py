@@ -19,6 +19,7 @@ from raison.serve import keyring
 from raison.serve.access import Caller, open_access
 from raison.serve.gate import Gate, hostname, is_open
 from raison.serve.keys import Key, mint
+from raison.serve.refusal import Unavailable
 from tests.serve.serving import CHAT, PATIENCE_SECONDS, QUESTION, Served, eventually, serving, small_reasoner
 
 
@@ -180,3 +181,18 @@ def test_a_crowd_is_known_by_one_look_and_nobody_by_one_that_began_before() -> N
 
 async def never(scope: Scope, receive: Receive, send: Send) -> None:
     raise AssertionError("nothing was asked of the application")
+
+
+def test_who_has_no_key_learns_nothing_of_the_database(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    def caller(authorization: str | None) -> Caller:
+        raise Unavailable("connection to 10.0.0.1 as user books failed")
+
+    monkeypatch.setattr(served.service.access, "caller", caller)
+    reply = served.client.get("/v1/models")
+    assert (reply.status_code, reply.json()["error"]["code"]) == (503, "database_unavailable")
+    assert "10.0.0.1" not in reply.text and "books" not in reply.text
+    assert int(reply.headers["retry-after"]) > 0
+
+
+def test_health_can_be_asked_for_its_head(served: Served) -> None:
+    assert served.client.head("/health").status_code == 200

@@ -134,7 +134,7 @@ def test_who_hangs_up_in_the_moment_of_its_turn_draws_nothing() -> None:
             admission=admission, jobs={}, settings=ServeSettings(), book=asyncio.to_thread,
             engine=SimpleNamespace(start=start, cancel=lambda ticket: None),
             access=SimpleNamespace(reserve=lambda *_: Reservation("", "local", 0), release=lambda _: None),
-            metrics=SimpleNamespace(admitted=lambda seconds: None),
+            metrics=SimpleNamespace(admitted=lambda seconds: None), draining=False,
         )  # fmt: skip
         first = await admission.enter(LOCAL, 1, 10)
         job = Job(service, LOCAL, Order("chat", "small", ((1,),), SamplingParams(), 1), "x")
@@ -232,3 +232,20 @@ def test_health_never_waits_for_a_step(tmp_path: Path) -> None:
             assert not answer.done()
             goes_on.set()
             assert answer.result(PATIENCE_SECONDS)
+
+
+def test_what_was_being_read_when_draining_began_is_told_to_come_again(tmp_path: Path) -> None:
+    """It would be cut off as soon as the others have ended, for who drains waits for those that it knows of."""
+    with serving(tmp_path) as served:
+        service = served.service
+        read = service.read
+
+        async def reads(*asked: Any) -> Order:
+            order = await read(*asked)
+            service.draining = True
+            return order
+
+        service.read = reads  # type: ignore[method-assign, assignment]
+        error = served.ask(max_tokens=4, expect=503)["error"]
+        assert error["code"] == "draining"
+        assert not service.jobs

@@ -13,9 +13,10 @@ from tokenizers import AddedToken
 from tokenizers import Tokenizer as Backend
 
 from raison.serve.conversation import chat_ids
-from raison.serve.protocol import Message
+from raison.serve.protocol import ChatRequest, Message
 from raison.serve.tool_forms import DEEPSEEK, HERMES, ToolForm, form_of
-from raison.serve.tool_text import ToolText, split
+from raison.serve.tool_text import ToolText
+from raison.serve.tools import read_calls
 from raison.text.template import ChatTemplate
 from raison.text.tokenizer import BOS, EOS, Tokenizer
 from tests.engine.small import TOKENIZER
@@ -164,7 +165,7 @@ BARE = f'{OPEN}add{SEP}{{"a": 1}}{CLOSE}'
 )
 def test_text_and_calls_are_parted_however_they_come(form: ToolForm, answer: str, text: str | None, calls: int) -> None:
     """The same for every cut into pieces (vLLM #48020: begin and end in one piece). None: all of it is text."""
-    whole = split(answer, form)
+    whole = ToolText(form).split(answer)
     assert (whole[0], len(whole[1])) == (answer if text is None else text, calls)
     assert all(call["function"] == {"name": "add", "arguments": '{"a": 1}'} for call in whole[1])
     numbers = random.Random(0)
@@ -247,7 +248,7 @@ def test_a_deepseek_is_told_its_tools_and_earlier_calls(deepseek: Served) -> Non
     asked = f"function{SEP}tool_call_name\n```json\ntool_call_arguments\n```" if form.fenced else f"tool_call_name{SEP}"
     assert text.index(asked) < text.index("<｜User｜>1 + 2?") < text.index("<｜User｜>and?")
     earlier = text[text.index("1 + 2?") :]
-    assert split(earlier, form)[1][0]["function"] == {"name": "add", "arguments": '{"a": 1, "b": 2}'}
+    assert ToolText(form).split(earlier)[1][0]["function"] == {"name": "add", "arguments": '{"a": 1, "b": 2}'}
     assert "## Tools" not in tokenizer.decode(chat_ids(tokenizer, [Message(role="user", content="x")]))
 
 
@@ -261,3 +262,49 @@ def test_arguments_of_earlier_calls_come_as_the_template_wants_them() -> None:
         loop = f"{{% for m in messages %}}{{% for c in m.tool_calls or [] %}}{source}{{% endfor %}}{{% endfor %}}"
         tokenizer = replace(TOKENIZER, template=ChatTemplate(loop, BOS, EOS), plain=None)
         assert tokenizer.decode(chat_ids(tokenizer, said)) == want
+
+
+def test_a_tools_own_definitions_hold(templated: Served) -> None:
+    """Pydantic writes nested models as references to #/$defs of the parameters' own root."""
+    parameters = {
+        "type": "object", "properties": {"at": {"$ref": "#/$defs/Digit"}}, "required": ["at"],
+        "additionalProperties": False, "$defs": {"Digit": {"type": "integer", "minimum": 0, "maximum": 9}},
+    }  # fmt: skip
+    tool = {"type": "function", "function": {"name": 'a "b"', "parameters": parameters}}
+    body = templated.ask(tools=[tool], tool_choice="required", seed=1, max_tokens=300, reasoning_effort="none")
+    (call,) = body["choices"][0]["message"]["tool_calls"]
+    assert call["function"]["name"] == 'a "b"'
+    assert json.loads(call["function"]["arguments"])["at"] in range(10)
+
+
+def test_tokens_of_a_call_are_told_of_in_a_stream_too(templated: Served) -> None:
+    fields: dict[str, Any] = {
+        "tools": TOOLS, "tool_choice": "required", "seed": 1, "max_tokens": 300, "reasoning_effort": "none",
+        "logprobs": True,
+    }  # fmt: skip
+    whole = templated.ask(**fields)["choices"][0]["logprobs"]["content"]
+    events = templated.events(**fields)
+    assert whole
+    assert [one for e in events for c in e["choices"] for one in (c["logprobs"] or {}).get("content", [])] == whole
+
+
+def test_calls_are_read_where_they_are_wanted(templated: Served) -> None:
+    tokenizer = templated.service.reasoner.tokenizer
+
+    def found(**fields: Any) -> tuple[str, int]:
+        body = ChatRequest.model_validate({"messages": [{"role": "user", "content": "x"}], **fields})
+        reader = read_calls(body, tokenizer)
+        text, calls = (CALL + CALL, []) if reader is None else reader.split(CALL + CALL)
+        return text, len(calls)
+
+    assert found(tools=TOOLS) == found(tools=TOOLS, parallel_tool_calls=True) == ("", 2)
+    assert found(tools=TOOLS, parallel_tool_calls=False) == ("", 1)
+    assert found(tools=TOOLS, tool_choice="none") == found() == (CALL + CALL, 0)
+
+
+def test_half_of_a_surrogate_pair_in_a_call_can_be_sent() -> None:
+    """JSON can say it, and a model may write it; UTF-8 cannot."""
+    text, (call,) = ToolText(HERMES).split(r'<tool_call>{"name": "add", "arguments": {"a": "\ud800é"}}</tool_call>')
+    assert text == "" and json.loads(call["function"]["arguments"].encode()) == {"a": "\ud800é"}
+    named = r'<tool_call>{"name": "\ud800", "arguments": {}}</tool_call>'
+    assert ToolText(HERMES).split(named) == (named, [])

@@ -216,3 +216,31 @@ def test_nothing_is_imported_where_no_spans_are_wanted() -> None:
     code += "assert not [m for m in sys.modules if m.startswith(('opentelemetry.sdk', 'opentelemetry.exporter'))]"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
     subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+
+
+def test_what_is_refused_before_it_is_read_leaves_a_span(served: Served, spans: Spans) -> None:
+    parent = {"traceparent": f"00-{TRACE}-{PARENT}-01"}
+
+    def asked(path: str = CHAT, **more: Any) -> dict[str, Any]:
+        served.client.post(path, headers={**parent, **more.pop("headers", {})}, json=more)
+        span = spans.next()
+        assert span.context is not None and f"{span.context.trace_id:032x}" == TRACE
+        assert span.kind is SpanKind.SERVER and span.status.status_code is StatusCode.UNSET
+        assert span.start_time is not None and span.end_time is not None and span.start_time < span.end_time
+        return {"name": span.name, **(span.attributes or {})}
+
+    unknown = asked(messages=QUESTION, model="gpt-5")
+    assert unknown["error.type"] == "model_not_found" and unknown["http.response.status_code"] == 404
+    assert (unknown["name"], unknown["raison.endpoint"], unknown["raison.key"]) == ("chat", CHAT, "local")
+    wrong = asked("/v1/completions", prompt=5)
+    assert (wrong["name"], wrong["error.type"]) == ("text_completion", "invalid_value")
+    assert asked(messages=QUESTION, n=1000)["error.type"] == "invalid_value"
+    stranger = asked(messages=QUESTION, headers={"Host": "evil.example"})
+    assert stranger["error.type"] == "loopback_only" and "raison.key" not in stranger
+
+
+def test_what_is_no_question_leaves_no_span(served: Served, spans: Spans) -> None:
+    assert served.client.get("/v1/nothing").status_code == 404
+    served.ask("/v1/embeddings", input="x", expect=400)
+    served.ask(max_tokens=2)
+    assert spans.next().name == "chat small"

@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from raison.engine.sequence import SamplingParams
 from raison.serve.asking import thinking_limit
+from raison.serve.job import too_late
 from raison.text.chat import prompt_ids
 from raison.think.drive import drive
 from raison.think.engine_sampler import EngineSampler
 from raison.think.parse import VOTES as ALL_VOTES
 from raison.think.parse import Context, parse_strategy
 from tests.engine.small import TOKENIZER
-from tests.serve.serving import QUESTION, Served, joined, serving, small_reasoner
+from tests.serve.serving import (
+    CHAT,
+    PATIENCE_SECONDS,
+    QUESTION,
+    Served,
+    eventually,
+    joined,
+    serving,
+    small_reasoner,
+)
 from tests.serve.test_jobs import SOME, hang_up, hold, left, rows, sampled
 
 VOTES = (
@@ -107,3 +121,70 @@ def test_hanging_up_on_a_vote_ends_all_its_branches(tmp_path: Path) -> None:
         assert start < 2 * 16 * 900
         assert sum(row.completion_tokens for row in rows(served)) == start
         assert [row.finish for row in rows(served)] == ["cancelled"] * 2
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_what_stands_in_the_way_of_the_first_branch_is_told_before_anything_is_sent(
+    stream: bool, served: Served
+) -> None:
+    pytest.importorskip("llguidance")
+    form = {"type": "json_schema", "json_schema": {"schema": {"type": "nonsense"}}}
+    error = served.ask(expect=400, stream=stream, strategy=VOTES[0], response_format=form)["error"]
+    assert "nonsense" in error["message"]
+
+
+def on_loop(served: Served, work: Coroutine[Any, Any, None]) -> None:
+    """Run it where the server runs, to its end."""
+    asyncio.run_coroutine_threadsafe(work, served.service.engine._loop).result(PATIENCE_SECONDS)
+
+
+def test_a_vote_that_is_cancelled_twice_is_billed_for_all_that_it_drew(tmp_path: Path) -> None:
+    """As when the deadline comes, and then the client goes, while a long step is under way."""
+    with serving(tmp_path) as served:
+        goes_on = threading.Event()
+        hold(served, lambda: goes_on.is_set() or sampled(served) < SOME)
+
+        async def cancel() -> None:
+            (job,) = served.service.jobs.values()
+            for _ in range(2):
+                job.cancel()
+                for _ in range(20):
+                    await asyncio.sleep(0)
+            assert served.service.jobs, "the ends of its branches were not heard yet"
+
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(served.client.post, CHAT, json={"messages": QUESTION, "strategy": VOTES[0]})
+            eventually(lambda: sampled(served) >= SOME)
+            try:
+                on_loop(served, cancel())
+            finally:
+                goes_on.set()
+        served.quiet()
+        assert [row.completion_tokens for row in rows(served)] == [sampled(served)]
+
+
+def test_a_deadline_that_comes_while_a_vote_is_booked_is_too_late(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settle = served.service.access.settle
+
+    async def cancel() -> None:
+        (job,) = served.service.jobs.values()
+        job.cancel(too_late(1))
+
+    def late(*booked: Any) -> None:
+        on_loop(served, cancel())
+        settle(*booked)
+
+    monkeypatch.setattr(served.service.access, "settle", late)
+    assert served.ask(max_tokens=20, strategy=VOTES[0])["choices"]
+
+
+def test_a_votes_log_probabilities_are_streamed_as_whole(served: Served) -> None:
+    fields: dict[str, Any] = {"seed": 11, "max_tokens": 40, "logprobs": True, "strategy": VOTES[0]}
+    whole = served.ask(**fields)["choices"][0]["logprobs"]
+    told = [c["logprobs"] for e in served.events(**fields) for c in e["choices"] if c["logprobs"]]
+    for name in ("content", "reasoning_content"):
+        assert whole[name] and [one for each in told for one in each[name]] == whole[name]
+    search = served.ask(seed=11, max_tokens=40, logprobs=True, strategy=VOTES[3])["choices"][0]
+    assert search["message"]["reasoning_content"] and search["logprobs"] == {"content": [], "reasoning_content": []}
