@@ -120,6 +120,9 @@ def test_a_dump_is_read_back_equal(
 
 
 MISTAKES = [
+    ('name = "try"', 'name = ""', 'name is ""; it names a folder'),
+    ('name = "try"', 'name = "../try"', 'name is "../try"; it names a folder'),
+    ('name = "try"', 'name = "try"\nseed = 9223372036854775808', "it must be between 0 and 2^63 - 1"),
     ('name = "try"', 'nane = "try"', '`nane` is not a setting: did you mean "name"?'),
     ("lr = 1", "lrr = 1", '`stage 2 (sft).optimizer.lrr` is not a setting: did you mean "lr"?'),
     ("steps = 5", "", "`stage 2 (sft).steps` is missing; it has no default"),

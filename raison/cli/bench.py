@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from argparse import Namespace
 from typing import Any
 
@@ -77,7 +78,7 @@ def _guesses(arguments: Namespace) -> int:
     problems, streams, rounds = (
         whole_number(str(getattr(arguments, name)), f"--{name}") for name in ("problems", "streams", "rounds")
     )
-    if not depths or arguments.temperature < 0:
+    if not depths or not 0 <= arguments.temperature < math.inf:
         raise UserError("--depths needs whole numbers such as 1,2,3, and --temperature is 0 or more")
     threads = prepare(arguments.threads)
     console = console_for(arguments)

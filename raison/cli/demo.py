@@ -42,6 +42,7 @@ MEASURED_FROM = 2_000_000
 def command(arguments: Namespace) -> int:
     if arguments.problems < 1:
         raise UserError(f"--problems is {arguments.problems}; it must be at least 1")
+    Asking(seed=arguments.seed)  # its bounds hold here, too
     began = perf_counter()
     prepare(arguments.threads)
     console = console_for(arguments)

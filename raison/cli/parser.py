@@ -80,7 +80,7 @@ def _show_commands(commands: Commands) -> None:
         commands, "spec", "show a model's parameters, cache and FLOPs without making it",
         "raison spec r1-671b", "raison spec tiny --context 1024 --json",
     )  # fmt: skip
-    spec.add_argument("name", help="a preset, such as tiny or r1-671b")
+    spec.add_argument("name", nargs="?", help="a preset, such as tiny or r1-671b (default: a list of all)")
     spec.add_argument(
         "--context", type=int, default=4096, metavar="N", help="tokens that FLOPs hold for (default: 4096)"
     )

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from raison.cli.output import console_for, emit_json
 from raison.cli.plan_tables import assumptions, figure, interval_json, lines, refused, short
-from raison.errors import InfeasibleError
+from raison.errors import InfeasibleError, UserError
 from raison.plan.chips import count_in, find_chip
 from raison.plan.distillation import Teaching, read, written
 from raison.plan.export import describe
@@ -65,6 +65,8 @@ def ask_of(arguments: Namespace) -> TrainingAsk:
 def teaching_of(arguments: Namespace, plan: TrainingPlan) -> Teaching | None:
     """What the teacher costs, where there is one."""
     if not arguments.teacher:
+        if arguments.logits or arguments.kept != 1 or arguments.epochs != 1:
+            raise UserError("--logits, --kept and --epochs tell of a teacher; name one with --teacher")
         return None
     teacher, ask = find_model(arguments.teacher), plan.ask
     if arguments.logits:

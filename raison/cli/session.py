@@ -5,6 +5,7 @@ Not covered: what is asked and how often; measurements over many problems (think
 
 from __future__ import annotations
 
+import math
 import os
 import secrets
 import shutil
@@ -30,12 +31,16 @@ from raison.tasks.user import ParsingTask
 
 DEFAULT_TASK = "countdown"
 INDENT = " " * 11
+MOST_THREADS = 1024
+"""Some tens of thousands, and the system refuses them by killing the process."""
+MOST_SAMPLES = 10_000
+"""Of one problem; each is held until all have ended."""
 
 
 def prepare(threads: int) -> int:
     """Set up this process for computing, once; returns the number of threads. 0 = all cores."""
-    if threads < 0:
-        raise UserError(f"--threads is {threads}; give 0 for all cores, or a number of cores")
+    if not 0 <= threads <= MOST_THREADS:
+        raise UserError(f"--threads is {threads}; give 0 for all cores, or a number of cores, {MOST_THREADS:,} at most")
     torch.set_num_threads(threads or available_cores())
     steady_memory()
     return torch.get_num_threads()
@@ -53,8 +58,10 @@ class Asking:
 
     def __post_init__(self) -> None:
         for name, low in (("budget", 0), ("min_thinking", 0), ("n", 1), ("temperature", 0), ("seed", 0)):
-            if (value := getattr(self, name)) is not None and value < low:
+            if (value := getattr(self, name)) is not None and not low <= value < math.inf:
                 raise UserError(f"{name} is {value}; it must be at least {low}")
+        if self.n > MOST_SAMPLES:
+            raise UserError(f"n is {self.n}; it must be at most {MOST_SAMPLES:,}")
 
     def next(self) -> Asking:
         """The same with another seed, for the next problem."""

@@ -15,19 +15,32 @@ from rich.table import Table
 
 from raison.cli.output import console_for, emit_json
 from raison.errors import UserError
-from raison.model.cost import CostSheet, cost_sheet
-from raison.model.spec import ModelSpec, preset
+from raison.model.cost import CostSheet, cost_sheet, parameter_table
+from raison.model.spec import PRESETS, ModelSpec, preset
 
 
 def command(arguments: Namespace) -> int:
     if arguments.context < 1:
         raise UserError(f"--context is {arguments.context}; it must be at least 1")
+    if arguments.name is None:
+        return _list(arguments)
     spec = preset(arguments.name)
     sheet = cost_sheet(spec, arguments.context)
     if arguments.json:
         emit_json(as_json(arguments.name, spec, sheet))
     else:
         _show(console_for(arguments), arguments.name, spec, sheet)
+    return 0
+
+
+def _list(arguments: Namespace) -> int:
+    """Every preset with its shape in a line."""
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2))
+    for name, spec in PRESETS.items():
+        table.add_row(name, f"{parameter_table(spec).total:,} parameters", shape_words(spec))
+    console_for(arguments).print(table)
+    if arguments.json:
+        emit_json({"presets": {name: spec.to_dict() for name, spec in PRESETS.items()}})
     return 0
 
 

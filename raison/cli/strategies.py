@@ -21,7 +21,7 @@ from rich.text import Text
 
 from raison.cli.loading import load_reasoner
 from raison.cli.output import console_for, emit_json, visible
-from raison.cli.session import INDENT, fresh_seed, parsing, prepare
+from raison.cli.session import INDENT, Asking, fresh_seed, parsing, prepare
 from raison.config import EndpointSection
 from raison.engine.sequence import SamplingParams
 from raison.errors import UserError
@@ -63,6 +63,7 @@ class Asked:
 def command(arguments: Namespace) -> int:
     wish = wished(arguments)
     seed = fresh_seed(arguments.seed)
+    Asking(arguments.budget, 1, arguments.temperature, seed, arguments.min_thinking)  # its bounds hold here, too
     prepare(arguments.threads)
     console = console_for(arguments)
     asked = _asked(arguments, console, seed)

@@ -12,10 +12,12 @@ from typing import Any
 from raison.cli import strategies
 from raison.cli.output import console_for, emit_json
 from raison.cli.session import Asking, Solved, fresh_seed, open_reasoner, parsing, prepare, solve
+from raison.errors import UserError
 from raison.records import Completion, Verdict
 
 
 def command(arguments: Namespace) -> int:
+    refuse_unheeded(arguments)
     if arguments.strategy or arguments.endpoint:
         return strategies.command(arguments)
     seed = fresh_seed(arguments.seed)
@@ -32,6 +34,23 @@ def command(arguments: Namespace) -> int:
     if arguments.json:
         emit_json(as_json(solved, asking))
     return 0 if solved.right else 1
+
+
+def refuse_unheeded(arguments: Namespace) -> None:
+    """Raises UserError for an option that was given and that this way of thinking would not heed."""
+    remote, votes = bool(arguments.endpoint), bool(arguments.strategy or arguments.endpoint)
+    for unheeded, option, mend in (
+        (not votes and arguments.samples is not None, "--samples", "add --strategy auto, or say --n"),
+        (not votes and arguments.set, "--set", "add --strategy, whose settings these are"),
+        (votes and arguments.n != 1, "--n", "a strategy draws --samples at most"),
+        (not remote and arguments.task, "--task", "a model names its own task; this is for --endpoint"),
+        (not remote and arguments.key_env, "--key-env", "it is for --endpoint"),
+        (remote and arguments.draft, "--draft", "an endpoint guesses by itself"),
+        (remote and arguments.device != "cpu", "--device", "an endpoint computes elsewhere"),
+        (remote and arguments.min_thinking, "--min-thinking", "an endpoint is not asked for it"),
+    ):
+        if unheeded:
+            raise UserError(f"{option} would not be heeded here: {mend}")
 
 
 def as_json(solved: Solved, asking: Asking) -> dict[str, Any]:

@@ -52,8 +52,10 @@ class Recipe:
     def __post_init__(self) -> None:
         if not self.stages:
             raise UserError("there is no stage; add at least one [[stage]] table")
-        if self.seed < 0:
-            raise UserError(f"seed is {self.seed}; it must be at least 0")
+        if not self.name or not all(letter.isalnum() or letter in "-_." for letter in self.name):
+            raise UserError(f'name is "{self.name}"; it names a folder: give letters, digits, dots, - and _ alone')
+        if not 0 <= self.seed < 2**63:
+            raise UserError(f"seed is {self.seed}; it must be between 0 and 2^63 - 1")
         for index, stage in enumerate(self.stages):
             self._check(stage, self.stages[:index])
         self.stage(self.final_stage)

@@ -43,7 +43,7 @@ class ServeSettings:
     def __post_init__(self) -> None:
         for name in self.__dataclass_fields__:
             value = getattr(self, name)
-            if isinstance(value, int | float) and value <= 0:
+            if isinstance(value, int | float) and not value > 0:  # NaN is neither
                 raise UserError(f"{name} is {value}; it must be above 0")
         if self.reasoning_field not in get_args(ReasoningField):
             known = ", ".join(get_args(ReasoningField))

@@ -42,7 +42,7 @@ def load_task(name: str, held_out: bool = False, checker: str | None = None) -> 
         raise UserError(f"{name} is a file: name what to use in it, as in {name}:check")
     if name not in BUILT_IN:
         raise UserError(
-            f'there is no task "{name}": {nearest(name, BUILT_IN)}, or give a .jsonl file, gym:NAME or file.py:Name'
+            f'there is no task "{name}": {nearest(name, BUILT_IN)}; a .jsonl file, gym:NAME or file.py:Name will do'
         )
     task = BUILT_IN[name](held_out)
     return CheckedBy(task, UserChecker(checker)) if checker else task

@@ -88,7 +88,8 @@ def check_tensors(spec: ModelSpec, source: Mapping[str, PackedMatrix]) -> Transf
 
 def without_absent_predictors(spec: ModelSpec, names: Iterable[str]) -> tuple[ModelSpec, tuple[str, ...]]:
     """The spec without MTP modules where the checkpoint holds none of them, as after a save by transformers; a note."""
-    first = spec.num_hidden_layers
+    first, names = spec.num_hidden_layers, list(names)
+    check_proportions(spec, len(names))
     prefixes = tuple(f"model.layers.{first + i}." for i in range(spec.num_nextn_predict_layers))
     if not prefixes or any(name.startswith(prefixes) for name in names):
         return spec, ()
@@ -112,13 +113,19 @@ def _pack(model: Transformer, source: Mapping[str, PackedMatrix]) -> None:
             module.pack([PackedExpert(*three) for three in parts], scratch)
 
 
-def _outline(spec: ModelSpec, tensors: int) -> Transformer:
-    """The model without memory; sizes that are out of all proportion end here, not in hours of counting names."""
-    if max(spec.num_hidden_layers + spec.num_nextn_predict_layers, spec.n_routed_experts) > tensors:
+def check_proportions(spec: ModelSpec, tensors: int) -> None:
+    """Sizes that are out of all proportion to the number of tensors end here, not in hours of counting names."""
+    layers, predictors, experts = spec.num_hidden_layers, spec.num_nextn_predict_layers, spec.n_routed_experts
+    if max(layers + predictors, experts) > tensors:
         raise CheckpointError(
-            f"config.json describes {spec.num_hidden_layers} layers and {spec.n_routed_experts} experts in each, "
+            f"config.json describes {layers} layers and {experts} experts in each, with {predictors} MTP modules, "
             f"but there are only {tensors} tensors"
         )
+
+
+def _outline(spec: ModelSpec, tensors: int) -> Transformer:
+    """The model without memory."""
+    check_proportions(spec, tensors)
     try:
         with torch.device("meta"):
             return Transformer(spec)

@@ -14,6 +14,7 @@ from raison.cli import main
 from raison.cli.output import bar_line, emit_json, visible
 from raison.cli.parser import build_parser
 from raison.errors import UserError
+from raison.model.spec import preset
 
 Capture = pytest.CaptureFixture[str]
 
@@ -59,6 +60,28 @@ def test_spec_of_r1(capsys: Capture) -> None:
     assert sum(told["parameters_by_part"].values()) == told["parameters"]
     assert main(["spec", "r1-671b"]) == 0
     assert "671,026,419,200" in capsys.readouterr().out
+
+
+def test_spec_without_a_name_lists_them(capsys: Capture) -> None:
+    assert main(["spec", "--json"]) == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)["presets"]["tiny"] == preset("tiny").to_dict()
+    assert "r1-671b" in said.err and "671,026,419,200 parameters" in said.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["plan", "train", "tiny", "--chip", "H100", "--kept", "0.5"], "name one with --teacher"),
+        (["plan", "train", "tiny", "--chip", "H100", "--logits"], "name one with --teacher"),
+        (["bench", "guesses", "--temperature", "nan"], "--temperature is 0 or more"),
+        (["demo", "--seed", "-1"], "seed is -1"),
+    ],
+)
+def test_what_would_not_be_heeded_or_measured_is_refused(arguments: list[str], part: str, capsys: Capture) -> None:
+    assert main(arguments) == 2
+    said = capsys.readouterr()
+    assert part in said.err and len(said.err.splitlines()) == 1 and not said.out
 
 
 def test_a_misspelt_preset_is_helped(capsys: Capture) -> None:

@@ -50,6 +50,17 @@ def test_think_is_repeatable_and_speaks_json(model_folder: str, capsys: Capture)
         (["3 7 25 -> 46", "--n", "0"], "n is 0"),
         (["3 7 25 -> 46", "--temperature", "-1"], "temperature is -1"),
         (["3 7 25 -> 46", "--threads", "-1"], "--threads is -1"),
+        (["3 7 25 -> 46", "--threads", "100000"], "1,024 at most"),
+        (["3 7 25 -> 46", "--n", "100000000"], "n is 100000000; it must be at most 10,000"),
+        (["3 7 25 -> 46", "--temperature", "nan"], "temperature is nan"),
+        (["3 7 25 -> 46", "--samples", "4"], "--samples would not be heeded here: add --strategy"),
+        (["3 7 25 -> 46", "--set", "price=4"], "--set would not be heeded"),
+        (["3 7 25 -> 46", "--task", "countdown"], "--task would not be heeded"),
+        (["3 7 25 -> 46", "--key-env", "KEY"], "--key-env would not be heeded"),
+        (["3 7 25 -> 46", "--strategy", "auto", "--n", "4"], "--n would not be heeded"),
+        (["3 7 25 -> 46", "--strategy", "auto", "--budget", "-1"], "budget is -1"),
+        (["3 7 25 -> 46", "--endpoint", "http://x/v1", "--draft", "small"], "--draft would not be heeded"),
+        (["3 7 25 -> 46", "--endpoint", "http://x/v1", "--min-thinking", "3"], "--min-thinking would not be heeded"),
         (["3 7 25 -> 46", "--model", "/nowhere"], "there is no model folder /nowhere"),
         (["3 7 25 -> 46", "--device", "cuda"], "PyTorch finds no GPU"),
     ],
@@ -67,7 +78,9 @@ def test_a_mistake_is_one_line(
 def test_chat_takes_problems_and_settings_from_a_pipe(
     model_folder: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
-    lines = "2 3 -> 6\n/budget 0\n/budgte 3\n/n two\n/n 0\nnonsense\n/help\n3 4 -> 12\n/quit\n5 6 -> 30\n"
+    lines = (
+        "2 3 -> 6\n/budget 0\n/budgte 3\n/n two\n/n 0\n/temperature nan\nnonsense\n/help\n3 4 -> 12\n/quit\n5 6 -> 30\n"
+    )
     monkeypatch.setattr("sys.stdin", io.StringIO(lines))
     assert main(["chat", "--model", model_folder, *SHORT]) == 0
     said = capsys.readouterr().out
@@ -77,6 +90,7 @@ def test_chat_takes_problems_and_settings_from_a_pipe(
         'did you mean "budget"?',
         "/n needs a number",
         "n is 0",
+        "temperature is nan",
         "cannot read",
         "/seed",
     ):

@@ -174,11 +174,19 @@ def fewer_layers(path: Path) -> None:
     edit("config.json", num_hidden_layers=2)(path)
 
 
+def test_a_runs_folder_names_the_model_in_it(saved: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    saved.rename(run / "model")
+    with pytest.raises(CheckpointError, match=r"run's folder; its model is .*run/model$"):
+        folder.load(run)
+
+
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
         (shutil.rmtree, "there is no model folder"),
-        (without("config.json"), r"config\.json cannot be read: No such file"),
+        (without("config.json"), r"holds no model: a model's folder has a config\.json"),
         (without("tokenizer.json"), r"tokenizer\.json is missing"),
         (without("model.safetensors"), r"model\.safetensors is missing"),
         (
@@ -192,6 +200,7 @@ def fewer_layers(path: Path) -> None:
         (lambda path: (path / "config.json").write_bytes(b"\xff\xfe"), r"config\.json is not JSON"),
         (lambda path: (path / "config.json").write_text("[]"), "must hold a JSON object"),
         (edit("config.json", hidden_size=64), "shapes are wrong"),
+        (edit("config.json", num_nextn_predict_layers=10**12), "with 1000000000000 MTP modules"),
         (edit("config.json", vocab_size=5), r"tokenizer\.json has \d+ tokens, config\.json only 5"),
         (edit("config.json", architectures=["GPT2LMHeadModel"]), "GPT2LMHeadModel is not known"),
         (fewer_layers, "left over"),
