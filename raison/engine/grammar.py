@@ -25,6 +25,9 @@ from raison.text.tokenizer import Tokenizer
 Mask = NDArray[np.bool_]
 KEPT = 64
 """Compiled grammars of an engine: requests with ever new ones take no more memory."""
+FUEL = 20_000
+"""Lexer's work for one token, in llguidance's units. Schemas with strings of 10,000 characters and enumerations of 20,000
+take less; at its default a pattern such as `((a{1000}){1000}){100}` holds up everybody's tokens for seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +87,7 @@ class Grammars:
 
     def _compile(self, grammar: Grammar) -> Any:
         try:
-            from llguidance import LLMatcher, LLTokenizer  # an extra
+            from llguidance import LLMatcher, LLParserLimits, LLTokenizer  # an extra
         except ImportError:
             raise UserError(
                 "structured output needs the package llguidance: pip install 'raison[structured]'"
@@ -101,7 +104,7 @@ class Grammars:
                 text = LLMatcher.grammar_from_json_schema(grammar.text)
         except ValueError as error:
             raise UserError(f"the {grammar.kind} cannot be used: {error}") from None
-        matcher = LLMatcher(self._theirs, text, log_level=0)
+        matcher = LLMatcher(self._theirs, text, log_level=0, limits=LLParserLimits(step_lexer_fuel=FUEL))
         if matcher.is_error():
             reason = " ".join(str(matcher.get_error()).split())
             raise UserError(f"the {grammar.kind} cannot be used: {reason[:200]}")
