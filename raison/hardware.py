@@ -41,6 +41,8 @@ METHOD = 2
 product reaches half of what a sum does.
 """
 SECONDS_EACH = 0.35
+MOST_THREADS = 1024
+"""Of a process: some tens of thousands, and the system refuses them by killing it."""
 
 # Parameters of glibc's mallopt(3), and the sizes to try: some releases refuse a threshold above 32 MiB.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3

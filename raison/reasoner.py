@@ -34,7 +34,7 @@ from raison.engine.settings import Draft, EngineSettings, Speculation
 from raison.engine.twin import Dtype
 from raison.errors import CheckpointError, UserError
 from raison.files import SHIPPED as SHIPPED
-from raison.hardware import available_memory
+from raison.hardware import MOST_THREADS, available_memory
 from raison.model.packed import PackedMatrix
 from raison.model.spec import ModelSpec
 from raison.model.transformer import Transformer
@@ -87,8 +87,8 @@ def load(
     Raises CheckpointError when the folder is missing or damaged, UserError for other arguments that make no sense, and
     for a draft model of another vocabulary.
     """
-    if threads < 0:
-        raise UserError(f"threads is {threads}; it must be 0 (leave as it is) or more")
+    if not 0 <= threads <= MOST_THREADS:
+        raise UserError(f"threads is {threads}; it must be 0 (leave as it is) or more, {MOST_THREADS:,} at most")
     device_of(device)
     if path is None and not SHIPPED.is_dir():
         raise CheckpointError(

@@ -63,6 +63,8 @@ def test_loading_what_is_not_there(path: Path, tmp_path: Path, monkeypatch: pyte
     assert raison.load().spec == SPEC
     with pytest.raises(UserError, match="threads is -1"):
         raison.load(path, threads=-1)
+    with pytest.raises(UserError, match="threads is 100000"):
+        raison.load(path, threads=100_000)
     with pytest.raises(UserError, match="fp16"):
         raison.load(path, dtype="fp16")
 

@@ -22,7 +22,7 @@ from raison.cli.loading import load_reasoner
 from raison.cli.output import visible
 from raison.engine.device import Device
 from raison.errors import UserError
-from raison.hardware import available_cores, steady_memory
+from raison.hardware import MOST_THREADS, available_cores, steady_memory
 from raison.reasoner import Reasoner
 from raison.records import Completion, Problem, Verdict
 from raison.tasks.catalog import load_task
@@ -31,8 +31,6 @@ from raison.tasks.user import ParsingTask
 
 DEFAULT_TASK = "countdown"
 INDENT = " " * 11
-MOST_THREADS = 1024
-"""Some tens of thousands, and the system refuses them by killing the process."""
 MOST_SAMPLES = 10_000
 """Of one problem; each is held until all have ended."""
 

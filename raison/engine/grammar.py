@@ -26,8 +26,8 @@ Mask = NDArray[np.bool_]
 KEPT = 64
 """Compiled grammars of an engine: requests with ever new ones take no more memory."""
 FUEL = 20_000
-"""Lexer's work for one token, in llguidance's units. Schemas with strings of 10,000 characters and enumerations of 20,000
-take less; at its default a pattern such as `((a{1000}){1000}){100}` holds up everybody's tokens for seconds."""
+"""Lexer's work for one token, in llguidance's units. Schemas with strings of 10,000 characters and enumerations of
+20,000 take less; at its default a pattern such as `((a{1000}){1000}){100}` holds up everybody's tokens for seconds."""
 
 
 @dataclass(frozen=True, slots=True)

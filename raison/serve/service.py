@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeVar
 
 from raison import __version__
+from raison.errors import UserError
 from raison.serve.access import Access, Caller
 from raison.serve.admission import Admission, Room
 from raison.serve.asking import Order, Reach
@@ -186,7 +187,9 @@ class Service:
             made = self.reasoner.settings
             self.admission.fit(Room(made.max_batch, made.cache_tokens * OVERCOMMIT))
         if self.engine.state == "failed":
-            LOG.error("the engine has failed", exc_info=self.engine.error)
+            error = self.engine.error
+            why = f": {error}" if isinstance(error, UserError) else ""
+            LOG.error("the engine has failed%s", why, exc_info=None if why else error)
         for changed in self.on_change:
             changed(self.engine.state)
 
