@@ -62,7 +62,7 @@ class Pool {
         offer(helpers, parts, [](const void* of, int part) { (*static_cast<const Work*>(of))(part); }, &work);
         work(parts - 1);
         int done = 1;
-        for (uint64_t seen; take(seen, CALLER); done++) call();
+        for (uint64_t seen; take(seen, CALLER); done++) call(helpers);
         if (pending_.fetch_sub(done, std::memory_order_acq_rel) > done && !finished()) await(begun);
     }
 
@@ -73,7 +73,7 @@ class Pool {
         if (const int core = sched_getcpu(); core != core_.load(std::memory_order_relaxed)) core_.store(core);
         const uint64_t number = (offer_.load(std::memory_order_relaxed) >> 32) + 1;
         offer_.store(number << 32 | (uint64_t)helpers << 24 | (uint64_t)(parts - 1), std::memory_order_release);
-        call();
+        call(helpers);
     }
 
     // Has so many helpers, or as many as the system lets it have.
@@ -85,9 +85,10 @@ class Pool {
         }
     }
 
-    // Again and again while there are parts: who fell asleep beside the first call is needed for a long piece.
-    void call() {
-        if (asleep_.load(std::memory_order_relaxed) == 0) return;
+    // Again and again while there are parts: who fell asleep beside the first call is needed for a long piece. The first
+    // are wanted most often, so who sleeps while enough are awake is one of those that are not wanted.
+    void call(int helpers) {
+        if (started_ - asleep_.load(std::memory_order_relaxed) >= std::min(helpers, started_)) return;
         const Clock::time_point now = Clock::now();
         if (now - called_ < CALLS) return;
         called_ = now;
@@ -140,19 +141,20 @@ class Pool {
             while (take(seen, index))
                 if (pending_.fetch_sub(1, std::memory_order_acq_rel) == 1) pending_.notify_one();
             const uint32_t call = calls_.load(std::memory_order_acquire);
-            if (comes(seen)) continue;
+            if (comes(seen, index)) continue;
             asleep_.fetch_add(1, std::memory_order_relaxed);
             calls_.wait(call, std::memory_order_acquire);
             asleep_.fetch_sub(1, std::memory_order_relaxed);
         }
     }
 
-    // Whether another offer comes while it is worth waiting for: not on the core that the caller itself needs.
-    bool comes(uint64_t after) const {
+    // Whether another offer for helper `index` comes while it is worth waiting for: not on the core that the caller itself
+    // needs.
+    bool comes(uint64_t after, int index) const {
         const Clock::time_point stop = Clock::now() + IDLE;
         while (Clock::now() < stop && sched_getcpu() != core_.load(std::memory_order_relaxed))
             for (int spin = 0; spin < 32; spin++, _mm_pause())
-                if (offer_.load(std::memory_order_relaxed) != after) return true;
+                if (const uint64_t now = offer_.load(std::memory_order_relaxed); now != after && index < wanted(now)) return true;
         return false;
     }
 
