@@ -28,7 +28,7 @@ LIMIT = 512
 
 
 def test_schemathesis_finds_no_5xx(server: str) -> None:
-    """More cases of each operation: SCHEMATHESIS_CASES=1000. Its warnings, of names that nobody has, are no failures."""
+    """More of each operation: SCHEMATHESIS_CASES=1000. Its warnings, of names that nobody has, are no failures."""
     cases = os.environ.get("SCHEMATHESIS_CASES", "100")
     command = [client("schemathesis"), "run", f"{server}/openapi.json", "--checks", "not_a_server_error"]
     said = run([*command, "--max-examples", cases, "--seed", "1"], seconds=3600)
