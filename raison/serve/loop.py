@@ -207,8 +207,12 @@ def _hand(told: Told) -> None:
 
 def gone(error: BaseException | None) -> Refused:
     """What is raised where no engine runs any more."""
-    why = f": {error}" if isinstance(error, UserError) else ""
-    return unavailable(f"the engine has stopped{why}; the server must be restarted", "engine_failed", 30)
+    return unavailable(f"the engine has stopped{reason_of(error)}; the server must be restarted", "engine_failed", 30)
+
+
+def reason_of(error: BaseException | None) -> str:
+    """What is told of the error that an engine failed with: a user's mistake in its own words, of ours nothing."""
+    return f": {error}" if isinstance(error, UserError) else ""
 
 
 def _resolve(done: asyncio.Future[None], error: Exception | None) -> None:

@@ -14,13 +14,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeVar
 
 from raison import __version__
-from raison.errors import UserError
 from raison.serve.access import Access, Caller
 from raison.serve.admission import Admission, Room
 from raison.serve.asking import Order, Reach
 from raison.serve.checkers import Checkers
 from raison.serve.conversation import chat_ids
-from raison.serve.loop import EngineLoop, State
+from raison.serve.loop import EngineLoop, State, reason_of
 from raison.serve.metrics import Metrics
 from raison.serve.mistake import shutting_down, unavailable, unknown_model
 from raison.serve.protocol import Message
@@ -187,9 +186,8 @@ class Service:
             made = self.reasoner.settings
             self.admission.fit(Room(made.max_batch, made.cache_tokens * OVERCOMMIT))
         if self.engine.state == "failed":
-            error = self.engine.error
-            why = f": {error}" if isinstance(error, UserError) else ""
-            LOG.error("the engine has failed%s", why, exc_info=None if why else error)
+            said = reason_of(self.engine.error)
+            LOG.error("the engine has failed%s", said, exc_info=None if said else self.engine.error)
         for changed in self.on_change:
             changed(self.engine.state)
 

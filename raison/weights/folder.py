@@ -155,11 +155,11 @@ def _readable(folder: Path) -> Path:
     found = standing(folder)
     if found is None:
         raise CheckpointError(f"there is no model folder {folder}, nor a file of that name")
-    if not (found / CONFIG).is_file() and (found / "model" / CONFIG).is_file():
+    if (found / CONFIG).is_file():
+        return found
+    if (found / "model" / CONFIG).is_file():
         raise CheckpointError(f"{folder} is a run's folder; its model is {folder / 'model'}")
-    if not (found / CONFIG).is_file():
-        raise CheckpointError(f"{folder} holds no model: a model's folder has a {CONFIG}; a .gguf file is named itself")
-    return found
+    raise CheckpointError(f"{folder} holds no model: a model's folder has a {CONFIG}; a .gguf file is named itself")
 
 
 def _compare(path: Path, about: Mapping[str, Any]) -> None:
