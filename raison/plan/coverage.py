@@ -70,8 +70,7 @@ def fit_mixture(right: Sequence[int], samples: Sequence[int], *, seed: int = 0) 
     counts_BP = draw.multinomial(len(n_P), np.full(len(n_P), 1 / len(n_P)), size=RESAMPLES)
     best_B = np.argmax(likelihood_GP @ counts_BP.T, axis=0)
     law = laws[int(np.argmax(likelihood_GP.sum(axis=1)))]
-    rms = float(np.sqrt(np.mean((s_P / n_P - law.mean) ** 2)))
-    return Fit(law, tuple(laws[int(index)] for index in best_B), rms, len(n_P))
+    return Fit.of(law, [laws[int(index)] for index in best_B], s_P / n_P - law.mean)
 
 
 def _likelihoods(s_P: Array, n_P: Array) -> tuple[Array, list[BetaMixture]]:

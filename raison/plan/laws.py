@@ -18,7 +18,7 @@ from functools import partial
 import numpy as np
 
 from raison.errors import UserError
-from raison.plan.least_squares import Array, Fit, Law, Solution, bootstrap, solve
+from raison.plan.least_squares import Array, Fit, Solution, bootstrap, solve_robust
 
 FLOPS_A_PARAMETER = 6
 """FLOPs of training for a parameter and a token (Kaplan et al., arXiv:2001.08361, section 2.1)."""
@@ -82,7 +82,7 @@ class Sigmoid:
 def fit_chinchilla(
     parameters: Sequence[float], tokens: Sequence[float], losses: Sequence[float], *, seed: int = 0
 ) -> Fit[Chinchilla]:
-    """The law through measured losses, by least squares of relative errors, E, A and B at least 0.
+    """The law through measured losses, by Huber's loss of relative errors, E, A and B at least 0.
 
     Args:
         parameters, tokens, losses: one entry for each run; losses in nats, above 0. At least 6 runs.
@@ -93,13 +93,13 @@ def fit_chinchilla(
     fit = partial(_solve_chinchilla, n_P, d_P)
     fitted = fit(y_P)
     again = bootstrap(fitted, y_P, 1 / y_P, lambda drawn: _chinchilla(fit(drawn), n_P, d_P), seed)
-    return _fit(_chinchilla(fitted, n_P, d_P), again, fitted)
+    return Fit.of(_chinchilla(fitted, n_P, d_P), again, fitted.residuals)
 
 
 def fit_sigmoid(
     compute: Sequence[float], values: Sequence[float], *, start: float | None = None, most: float = 1.0, seed: int = 0
 ) -> Fit[Sigmoid]:
-    """The saturating curve through measured accuracies or rewards, by least squares.
+    """The saturating curve through measured accuracies or rewards, by Huber's loss.
 
     Args:
         compute: above 0, in any unit (FLOPs, steps, dollars, tokens of thinking); the midpoint comes in the same.
@@ -112,7 +112,7 @@ def fit_sigmoid(
     fitted = fit(y_P)
     ones = np.ones_like(y_P)
     again = bootstrap(fitted, y_P, ones, lambda drawn: _sigmoid(fit(drawn)), seed)
-    return _fit(_sigmoid(fitted), again, fitted)
+    return Fit.of(_sigmoid(fitted), again, fitted.residuals)
 
 
 def _solve_chinchilla(n_P: Array, d_P: Array, y_P: Array) -> Solution:
@@ -123,7 +123,7 @@ def _solve_chinchilla(n_P: Array, d_P: Array, y_P: Array) -> Solution:
         ones = np.ones((len(shapes), len(n)))
         return 0 * ones, np.stack([ones, np.exp(-shapes[:, :1] * n), np.exp(-shapes[:, 1:] * d)], axis=2)
 
-    return solve(basis, y_P, ((0.05, 1.5), (0.05, 1.5)), 1 / y_P)
+    return solve_robust(basis, y_P, ((0.05, 1.5), (0.05, 1.5)), 1 / y_P)
 
 
 def _chinchilla(solution: Solution, n_P: Array, d_P: Array) -> Chinchilla:
@@ -150,7 +150,7 @@ def _solve_ends(c_P: Array, ends: tuple[float | None, float | None], y_P: Array)
         both = np.stack([1 - gained, gained], axis=2)
         return both @ given, both[:, :, free]
 
-    solution = solve(basis, y_P, box, np.ones_like(y_P))
+    solution = solve_robust(basis, y_P, box, np.ones_like(y_P))
     given[free] = solution.coefficients
     return Solution(solution.shapes, given, solution.residuals)
 
@@ -159,10 +159,6 @@ def _sigmoid(solution: Solution) -> Sigmoid:
     start, ceiling = (float(value) for value in solution.coefficients)
     midpoint, exponent = (float(value) for value in np.exp(solution.shapes))
     return Sigmoid(start, ceiling, midpoint, exponent)
-
-
-def _fit(law: Law, again: list[Law], solution: Solution) -> Fit[Law]:
-    return Fit(law, tuple(again), float(np.sqrt(np.mean(solution.residuals**2))), len(solution.residuals))
 
 
 def _centre(values: Array) -> float:

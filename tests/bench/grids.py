@@ -73,6 +73,16 @@ def made_up(grid: Grid, laws: Laws = TRUE, seed: int = 0) -> list[Record]:
     return [_record(grid, laws, cell, draw) for cell in all_cells(grid)]
 
 
+def length(single: float) -> float:
+    """Share of its budget that a model thinks for."""
+    return 0.2 + 0.5 * single
+
+
+def learning(n: int, start: float) -> float:
+    """FLOPs of a sample of GRPO."""
+    return 1200.0 * n * (0.5 + start)
+
+
 def _record(grid: Grid, laws: Laws, cell: Cell, draw: np.random.Generator) -> Record:
     n = PARAMETERS[cell.size]
     samples = cell.steps * grid.grpo.problems * grid.grpo.group_size
@@ -81,24 +91,26 @@ def _record(grid: Grid, laws: Laws, cell: Cell, draw: np.random.Generator) -> Re
     size = math.exp(laws.spread[0] + laws.spread[1] * single)
     chances = draw.beta(single * size, (1 - single) * size, grid.problems)
     points = tuple(
-        _point(grid, laws, draw, chances, n, budget, votes) for budget in grid.budgets for votes in grid.votes
-    )
+        _point(grid, laws, draw, chances, n, budget, votes, length(single))
+        for budget in grid.budgets for votes in grid.votes
+    )  # fmt: skip
     right = tuple(int(r) for r in draw.binomial(grid.votes[-1], chances))
     return Record(
         cell, n, loss, Spent(cell.tokens, 6.0 * n * cell.tokens, 1e-5 * cell.tokens),
-        Spent(samples, 6.0 * n * 200 * samples, 1e-3 * samples) if samples else NOTHING,
+        Spent(samples, learning(n, laws.trained(n, cell.tokens)) * samples, 1e-3 * samples) if samples else NOTHING,
         points, right, grid.votes[-1], "0" * 64, "1" * 64, "2026-01-01T00:00:00+0000", 1.0,
     )  # fmt: skip
 
 
 def _point(
-    grid: Grid, laws: Laws, draw: np.random.Generator, chances: np.ndarray, n: int, budget: int, votes: int
-) -> Point:
+    grid: Grid, laws: Laws, draw: np.random.Generator, chances: np.ndarray, n: int, budget: int, votes: int,
+    share: float,
+) -> Point:  # fmt: skip
     kept = laws.kept(budget) * chances
     if votes >= 3:
         kept = np.array([float(c > laws.rival) for c in kept]) * 0.96 + 0.02
     each = draw.binomial(max(1, grid.votes[-1] // votes), kept) / max(1, grid.votes[-1] // votes)
-    tokens = votes * budget * 0.6
+    tokens = votes * budget * share
     accuracy = clustered(each.tolist(), grid.votes[-1] // votes)
     return Point(budget, votes, accuracy, tuple(each.tolist()), tokens, 2.0 * n * (tokens + 10), 1e-5 * tokens)
 

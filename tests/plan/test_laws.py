@@ -39,6 +39,25 @@ def test_a_sigmoid_comes_back_from_its_own_points(start, ceiling, midpoint, expo
     assert [found.value(c) for c in compute] == pytest.approx([law.value(c) for c in compute], abs=0.01)
 
 
+def test_one_run_gone_wrong_does_not_bend_the_curve():
+    """As in a grid where the largest model never learned: by least squares the ceiling would be near 0.7."""
+    law, draw = Sigmoid(0.0, 0.95, 100.0, 4.0), np.random.default_rng(5)
+    compute = np.repeat(np.geomspace(20, 600, 6), 2)
+    values = [law.value(c) + draw.normal(0, 0.01) for c in compute]
+    values[-1] = 0.06
+    found = fit_sigmoid(compute, values, start=0.0)
+    assert [found.law.value(c) for c in compute] == pytest.approx([law.value(c) for c in compute], abs=0.04)
+    assert found.law.ceiling > 0.9 and found.mean_error < found.rms
+
+
+def test_one_loss_gone_wrong_does_not_bend_the_law():
+    n, d = zip(*RUNS, strict=True)
+    losses = [EPOCH_REFIT.loss(*run) for run in RUNS]
+    losses[-1] *= 1.5
+    law = fit_chinchilla(n, d, losses).law
+    assert law.loss(n[-1], d[-1]) == pytest.approx(EPOCH_REFIT.loss(n[-1], d[-1]), rel=0.02)
+
+
 def test_a_ceiling_is_never_above_the_most():
     compute = [1.0, 2.0, 4.0, 8.0, 16.0]
     fit = fit_sigmoid(compute, [0.2, 0.4, 0.6, 0.8, 1.0], start=0.0)

@@ -22,6 +22,9 @@ from raison.bench.frontier.prices import Prices
 Law = Literal["training", "reinforcement", "thinking"]
 LAWS: tuple[Law, ...] = ("training", "reinforcement", "thinking")
 SHARES = 25
+SETTLING = 3
+"""Rounds in which the price of an answer and the accuracy that it depends on find each other; odd, see `_within`."""
+ROUNDING = 1e-9
 MORE = 0.1
 """Of the budget: the next dollar, in a size that the laws can tell apart."""
 
@@ -132,13 +135,29 @@ def best(world: World, prices: Mapping[str, Prices], total: float, bounds: Bound
 
 
 def _affordable(world: World, size: str, costs: Prices, total: float, bounds: Bounds) -> Iterator[Split]:
-    laws = world.laws
     for budget, votes in product(bounds.budgets, bounds.votes):
-        kept, thinking = laws.kept(budget), costs.answering(budget, votes)
-        for tokens, samples in _trainings(costs, total - thinking, bounds):
-            single = kept * laws.reinforced(laws.trained(costs.parameters, tokens), samples)
-            spent = tokens * costs.token, samples * costs.sample, thinking
-            yield Split(size, tokens, samples, budget, votes, *spent, world.vote[votes](single))
+        for share in np.linspace(0.0, 1.0, SHARES) if bounds.samples else (0.0,):
+            split = _within(world, size, costs, total, bounds, budget, votes, float(share))
+            if split is not None:
+                yield split
+
+
+def _within(
+    world: World, size: str, costs: Prices, total: float, bounds: Bounds, budget: int, votes: int, share: float
+) -> Split | None:
+    """What answering leaves, `share` of it on reinforcement; None where it does not pay for the least training.
+
+    A better model thinks at another price. The first round sets the highest aside, so that the price found is no
+    higher; the second may set too little aside; the third sets aside what a better model costs, which is enough.
+    """
+    laws, thinking = world.laws, costs.dearest(budget, votes)
+    for _ in range(SETTLING):
+        tokens, start, samples = _trained(laws, costs, total - thinking, bounds, share)
+        reinforced = laws.reinforced(start, samples)
+        thinking = costs.answering(budget, votes, reinforced)
+    spent = tokens * costs.token, samples * costs.sample.at(start), thinking
+    split = Split(size, tokens, samples, budget, votes, *spent, world.vote[votes](laws.kept(budget) * reinforced))
+    return split if split.cost <= total * (1 + ROUNDING) else None
 
 
 def predicted(laws: Laws, costs: Prices, split: Split) -> float:
@@ -147,29 +166,27 @@ def predicted(laws: Laws, costs: Prices, split: Split) -> float:
     return laws.chosen(laws.kept(split.budget) * single, split.votes)
 
 
-def _trainings(costs: Prices, left: float, bounds: Bounds) -> list[tuple[float, float]]:
-    """Tokens and GRPO samples that the money left can buy, over shares for the latter."""
+def _trained(laws: Laws, costs: Prices, left: float, bounds: Bounds, share: float) -> tuple[float, float, float]:
+    """Tokens, the least or more; what a model trained on them solves; GRPO samples that `share` of the rest buys."""
     least, most = bounds.tokens
-    spare = left - least * costs.token
-    if spare < 0:
-        return []
-    found = []
-    for share in np.linspace(0.0, 1.0, SHARES) if bounds.samples else (0.0,):
-        samples = min(share * spare / costs.sample, bounds.samples)
-        found.append((min(most, least + (1 - share) * spare / costs.token), float(samples)))
-    return found
+    spare = max(0.0, left - least * costs.token)
+    tokens = min(most, least + (1 - share) * spare / costs.token)
+    start = laws.trained(costs.parameters, tokens)
+    return tokens, start, min(share * spare / costs.sample.at(start), bounds.samples)
 
 
 def _gain(laws: Laws, costs: Prices, split: Split, law: Law, total: float, bounds: Bounds) -> float:
     """What MORE of `total` on one law adds; nothing beyond the bounds of what can be told."""
     more = MORE * total
     tokens, samples, votes = split.tokens, split.samples, float(split.votes)
+    start = laws.trained(costs.parameters, tokens)
     if law == "training":
         tokens = min(tokens + more / costs.token, bounds.tokens[1])
     elif law == "reinforcement":
-        samples = min(samples + more / costs.sample, bounds.samples)
+        samples = min(samples + more / costs.sample.at(start), bounds.samples)
     else:
-        each = costs.answering(split.budget, 2) - costs.answering(split.budget, 1)
+        single = laws.reinforced(start, samples)
+        each = costs.answering(split.budget, 2, single) - costs.answering(split.budget, 1, single)
         votes = min(votes + more / each, float(bounds.votes[-1]))
     single = laws.kept(split.budget) * laws.reinforced(laws.trained(costs.parameters, tokens), samples)
     return laws.chosen(single, votes) - predicted(laws, costs, split)

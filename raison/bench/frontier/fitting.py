@@ -19,7 +19,7 @@ from raison.bench.frontier.record import Record
 from raison.errors import UserError
 from raison.plan.coverage import BetaMixture, fit_mixture
 from raison.plan.laws import Chinchilla, Sigmoid, fit_chinchilla, fit_sigmoid
-from raison.plan.least_squares import Fit, Law
+from raison.plan.least_squares import Fit, Law, straight
 
 SIZE_POWERS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5)
 GAMMAS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -104,13 +104,14 @@ def _fit_all(grid: Grid, records: Sequence[Record]) -> _Fits:
     fits = _Fits(
         loss, link, grown, power, True, gain, gamma, _fit_thinking(grid, records), spreads, rivals
     )  # fmt: skip
-    return replace(fits, through_loss=_error(fits.world(grid, 0), trained) <= grown.rms)
+    return replace(fits, through_loss=_error(fits.world(grid, 0), trained) <= grown.mean_error)
 
 
 def _error(laws: Laws, trained: Sequence[Record]) -> float:
-    """Root mean square of the accuracies that the laws miss."""
-    missed = (laws.trained(r.parameters, r.training.units) - r.best_single.accuracy.value for r in trained)
-    return math.sqrt(fmean(error**2 for error in missed))
+    """Mean distance of the measured accuracies from the laws."""
+    return fmean(
+        abs(laws.trained(r.parameters, r.training.units) - r.best_single.accuracy.value) for r in trained
+    )  # fmt: skip
 
 
 def _fit_grown(grid: Grid, trained: Sequence[Record]) -> tuple[float, Fit[Sigmoid]]:
@@ -120,7 +121,7 @@ def _fit_grown(grid: Grid, trained: Sequence[Record]) -> tuple[float, Fit[Sigmoi
     for power in SIZE_POWERS:
         grown = [r.training.units * r.parameters**power for r in trained]
         fits.append((power, fit_sigmoid(grown, accuracies, start=0.0, seed=grid.seed)))
-    return min(fits, key=lambda pair: pair[1].rms)
+    return min(fits, key=lambda pair: pair[1].mean_error)
 
 
 def _picked(fit: Fit[Law], index: int) -> Law:
@@ -145,7 +146,7 @@ def _fit_gain(grid: Grid, records: Sequence[Record]) -> tuple[float, Fit[Sigmoid
         (gamma, fit_sigmoid([n * start**gamma for n, start, _ in rows], closed, start=0.0, seed=grid.seed))
         for gamma in GAMMAS
     ]  # fmt: skip
-    return min(fits, key=lambda pair: pair[1].rms)
+    return min(fits, key=lambda pair: pair[1].mean_error)
 
 
 def _start(record: Record) -> float:
@@ -180,11 +181,9 @@ def _spreads(fits: Sequence[Fit[BetaMixture]], seed: int) -> list[tuple[float, f
 
 
 def _line(laws: Sequence[BetaMixture]) -> tuple[float, float]:
-    """Least squares of ln(alpha + beta) over the mean; level where the means lie too close to tell a slope."""
+    """Of ln(alpha + beta) over the mean."""
     means, sizes = np.array([law.mean for law in laws]), np.log([law.alpha + law.beta for law in laws])
-    spread = float(((means - means.mean()) ** 2).sum())
-    slope = float(((means - means.mean()) * sizes).sum()) / spread if spread > LEAST_SPREAD else 0.0
-    return float(sizes.mean()) - slope * float(means.mean()), slope
+    return straight(means, sizes, LEAST_SPREAD)
 
 
 def _rivals(grid: Grid, records: Sequence[Record], mixtures: Sequence[BetaMixture]) -> list[float]:

@@ -44,8 +44,9 @@ class Analysis:
     ladders: Mapping[Currency, tuple[Recommendation, ...]]
 
     def quoted(self, currency: Currency = "flops") -> Recommendation:
+        """The middle rung; counted from the dearest, as the cheapest may buy nothing by the fitted prices."""
         ladder = self.ladders[currency]
-        return ladder[len(ladder) // 2]
+        return ladder[max(0, len(ladder) - 1 - RUNGS // 2)]
 
 
 def analyse(grid: Grid, records: Sequence[Record]) -> Analysis:
