@@ -7,18 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from raison.errors import UserError
 from raison.records import Problem
-from raison.tasks.catalog import load_task
 from raison.tasks.jsonl import Jsonl
-from raison.tasks.task import Task, checker_id
+from raison.tasks.task import Task
 from raison.think.measure import held_out_problems
-
-VERSIONED = re.compile(r"(.+)@([0-9]+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,21 +33,6 @@ class ProblemSet:
 
     def first(self, count: int) -> ProblemSet:
         return ProblemSet(self.task, self.level, self.problems[:count])
-
-
-def task_at_version(word: str, checker: str | None = None, held_out: bool = True) -> Task:
-    """A task by name, or by name and version as its checker says, such as `countdown@1`.
-
-    Raises UserError where this installation has another version: figures of two versions do not compare.
-    """
-    match = VERSIONED.fullmatch(word)
-    task = load_task(match[1] if match else word, held_out, checker)
-    if match and task.version != int(match[2]):
-        raise UserError(
-            f"this installation has {checker_id(task)}, not {word}; figures of two versions do not compare: give "
-            f"{checker_id(task)}, or install the release that has {word}"
-        )
-    return task
 
 
 def draw(task: Task, level: int, count: int, seed: int) -> ProblemSet:

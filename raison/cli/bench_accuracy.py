@@ -17,7 +17,7 @@ from rich.text import Text
 
 from raison.bench.accuracy import Measurement
 from raison.bench.answerers import Answerer, LocalModel, Manner, RemoteModel, is_endpoint
-from raison.bench.problem_set import ProblemSet, draw, task_at_version, whole_file
+from raison.bench.problem_set import ProblemSet, draw, whole_file
 from raison.bench.score import Comparison, Score, as_json, compare, score
 from raison.cli.given import whole_numbers
 from raison.cli.loading import load_reasoner
@@ -26,11 +26,13 @@ from raison.cli.session import DEFAULT_TASK, prepare
 from raison.errors import UserError
 from raison.progress import ConsoleSink, clock_time
 from raison.reasoner import Reasoner
+from raison.tasks.catalog import load_task
 from raison.tasks.task import checker_id
 from raison.think.measure import Estimate, usual_level
 
 MOST_MODELS = 2
 SHIPPED_WORD = "shipped"
+USUAL_KS = (1, 2, 4, 8, 16)
 
 
 def command(arguments: Namespace) -> int:
@@ -38,7 +40,7 @@ def command(arguments: Namespace) -> int:
         raise UserError(f"{len(arguments.models)} models are given; give one, or two to compare")
     if arguments.problems < 1:
         raise UserError(f"--problems is {arguments.problems}; it must be at least 1")
-    ks = whole_numbers(arguments.k, "--k")
+    ks = _ks(arguments.k, arguments.samples)
     manner = Manner(
         arguments.samples, arguments.budget, arguments.answer, arguments.temperature, arguments.seed
     )  # fmt: skip
@@ -77,7 +79,7 @@ def _problems(arguments: Namespace, provenance: dict[str, Any]) -> ProblemSet:
     word = arguments.task or str(provenance.get("task", DEFAULT_TASK))
     if arguments.whole:
         return whole_file(word, arguments.checker)
-    task = task_at_version(word, arguments.checker)
+    task = load_task(word, True, arguments.checker)
     level = usual_level(task, provenance) if arguments.level is None else arguments.level
     return draw(task, level, arguments.problems, arguments.seed)
 
@@ -103,6 +105,16 @@ def _announce(console: Console, measurement: Measurement) -> None:
     if measurement.resumed:
         lines.append(f"· {measurement.resumed} problems were answered before")
     console.print(Text(visible("\n".join(lines))), soft_wrap=True)
+
+
+def _ks(text: str | None, samples: int) -> tuple[int, ...]:
+    """As given, or those of the usual that so many samples allow."""
+    if text is None:
+        return tuple(k for k in USUAL_KS if k <= samples)
+    ks = whole_numbers(text, "--k")
+    if max(ks) > samples:
+        raise UserError(f"--k has {max(ks)}, but {samples} samples of a problem are drawn; give --samples {max(ks)}")
+    return ks
 
 
 def _result(measurement: Measurement, ks: Sequence[int]) -> dict[str, Any]:

@@ -33,7 +33,7 @@ def accuracy_command(kinds: Commands) -> ArgumentParser:
                         ("budget", 512, "thinking tokens at most"), ("answer", 32, "answer tokens at most"),
                         ("seed", 0, "names problems and samples")))  # fmt: skip
     accuracy.add_argument(
-        "--k", default="1,2,4,8,16", metavar="LIST", help="for pass@k and maj@k (default: 1,2,4,8,16)"
+        "--k", metavar="LIST", help="for pass@k and maj@k (default: those of 1,2,4,8,16 that --samples allows)"
     )
     accuracy.add_argument("--temperature", type=float, default=1.0, metavar="T", help="of sampling (default: 1)")
     accuracy.add_argument("--key-env", default="", metavar="NAME", help="environment variable with an endpoint's key")

@@ -48,8 +48,11 @@ def build_parser() -> ArgumentParser:
     return parser
 
 
-def _sampling(parser: ArgumentParser) -> None:
-    parser.add_argument("--budget", type=int, default=512, metavar="N", help="thinking budget in tokens (default: 512)")
+def _sampling(parser: ArgumentParser, effort: bool) -> None:
+    budget = parser.add_mutually_exclusive_group()
+    budget.add_argument("--budget", type=int, default=512, metavar="N", help="thinking budget in tokens (default: 512)")
+    if effort:
+        budget.add_argument("--effort", metavar="LEVEL", help="none, minimal, low, medium, high or max, instead of it")
     parser.add_argument(
         "--min-thinking", type=int, default=0, metavar="N", help="no answer before so many tokens of it"
     )
@@ -107,14 +110,13 @@ def _use_commands(commands: Commands) -> None:
             default="cpu",
             help="where to compute (default: cpu; cuda is unmeasured)",
         )
-        _sampling(parser)
+        _sampling(parser, effort=parser is think)
         threads(parser)
     _strategy(think)
     as_json(think)
 
 
 def _strategy(think: ArgumentParser) -> None:
-    think.add_argument("--effort", metavar="LEVEL", help="none, minimal, low, medium, high or max, instead of --budget")
     think.add_argument(
         "--strategy", metavar="VOTE",
         help="draw samples until this is satisfied: auto, self-consistency, majority, adaptive, windows, confidence, "

@@ -16,16 +16,17 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from raison.cli.given import known_words
 from raison.cli.output import console_for, emit_json
 from raison.serve.prices import NANO_PER_DOLLAR
 from raison.serve.store import home, open_store
-from raison.serve.usage import Line, report, since_of
+from raison.serve.usage import GROUPS, Line, report, since_of
 
 FIGURES = tuple(field.name for field in fields(Line) if field.name not in ("group", "cost", "unpriced"))
 
 
 def command(arguments: Namespace) -> int:
-    by = [name.strip() for name in arguments.by.split(",")]
+    by = known_words(arguments.by, GROUPS, "column")
     since = since_of(arguments.since, datetime.now(UTC).date()) if arguments.since else None
     store = open_store(home(), arguments.database)
     try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 from starlette.exceptions import HTTPException
@@ -24,6 +25,7 @@ from raison.serve.service import Service
 
 PATIENCE = 16
 """Bodies of up to so many times the limit are read to their end, and thrown away."""
+SHUT = {"Connection": "close"}
 LOOPBACK = frozenset(("127.0.0.1", "localhost", "::1"))
 
 
@@ -77,14 +79,16 @@ class Gate:
         return self._service.access.caller(authorization)
 
     async def _limited(self, request: Request, receive: Receive) -> Receive:
-        """The same body, which may not be too large. One that says itself that it is is refused once it has come, for
-        who still sends hears no answer; one that does not say is counted as it is read.
+        """The same body, which may not be too large or too slow. One that says itself that it is too large is refused
+        once it has come, for who still sends hears no answer; one that does not say is counted as it is read.
         """
+        receive = self._timed(receive)
         most, said = self._service.settings.max_body_bytes, request.headers.get("content-length", "0")
         size = int(said) if said.isdecimal() else 0
         if size > most:
-            while size <= PATIENCE * most and (await receive()).get("more_body"):
-                pass
+            with suppress(HTTPException):
+                while size <= PATIENCE * most and (await receive()).get("more_body"):
+                    pass
             raise Mistake(f"the body has {size} bytes; at most {most} are taken", None, "body_too_large", 413)
         read = 0
 
@@ -97,6 +101,25 @@ class Gate:
             return message
 
         return counted
+
+    def _timed(self, receive: Receive) -> Receive:
+        """The same messages; those of the body must come in time, and a caller may leave whenever it wants."""
+        seconds, whole = self._service.settings.body_seconds, False
+        late = asyncio.get_running_loop().time() + seconds
+
+        async def timed() -> Message:
+            nonlocal whole
+            if whole:
+                return await receive()
+            try:
+                async with asyncio.timeout_at(late):
+                    message = await receive()
+            except TimeoutError:
+                raise HTTPException(408, f"the body did not come within {seconds:g} s", SHUT) from None
+            whole = not message.get("more_body")
+            return message
+
+        return timed
 
 
 def _heed(asked: asyncio.Future[Caller]) -> None:

@@ -79,6 +79,8 @@ def find(connection: Connection, which: str) -> Key:
         return found[0]
     if found:
         raise UserError(f'"{which}" names {len(found)} keys; give an id: {", ".join(key.id for key in found)}')
+    if any(key.name == which for key in known):
+        raise UserError(f'the key "{which}" was revoked; raison keys list shows its id, by which it is still found')
     raise UserError(f"there is no such key: {'' if form else which}; raison keys list shows all".replace(": ;", ";"))
 
 

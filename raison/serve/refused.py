@@ -40,7 +40,8 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorBody, "description": text}
     for status, text in (
         (400, "A mistake in the request"), (401, "No valid key"), (403, "Not allowed"), (404, "No such model"),
-        (413, "Too large a body"), (422, "Not understood"), (429, "Too much: Retry-After says when to try again"),
+        (408, "Too slow a body"), (413, "Too large a body"),
+        (422, "Not understood"), (429, "Too much: Retry-After says when to try again"),
         (503, "Loading, draining or failed"), (504, "Longer than the deadline"),
     )
 }  # fmt: skip

@@ -21,6 +21,8 @@ class ServeSettings:
     reasoning_field: ReasoningField = "reasoning_content"
     """What an answer's thinking is called: DeepSeek's name, vLLM's and OpenRouter's, or both."""
     max_body_bytes: int = 4 << 20
+    body_seconds: float = 60.0
+    """In which a body must have come."""
     max_choices: int = 64
     """`n`, and the samples of a strategy."""
     max_stops: int = 16

@@ -7,18 +7,23 @@ in the server's metrics.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, func, select
 
-from raison.errors import UserError, nearest
+from raison.errors import UserError
 from raison.serve.prices import Prices
 from raison.serve.schema import KEYS, USAGE, insert_once
 
 TOKENS = ("prompt_tokens", "cached_tokens", "completion_tokens", "reasoning_tokens")
+GROUPS: Mapping[str, ColumnElement[str]] = {
+    "key": func.coalesce(KEYS.c.name, USAGE.c.key), "id": USAGE.c.key, "model": USAGE.c.model,
+    "endpoint": USAGE.c.endpoint, "day": USAGE.c.day,
+}  # fmt: skip
+"""What a report may be grouped by; a key as its name, days as of UTC."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +90,8 @@ class Line:
 
 
 def report(connection: Connection, by: Sequence[str], since: date | None = None) -> list[Line]:
-    """Sums by `by`, in its order: key (as its name), id, model, endpoint, day (UTC).
-
-    Raises UserError for another word.
-    """
-    groups = [_group(name) for name in by]
+    """Sums by `by`, in its order, of GROUPS."""
+    groups = [GROUPS[name] for name in by]
     sums = [func.sum(USAGE.c[name]) for name in TOKENS]
     query = select(*groups, func.count(), *sums, func.sum(USAGE.c.cost), func.count() - func.count(USAGE.c.cost))
     query = query.select_from(USAGE.outerjoin(KEYS, KEYS.c.id == USAGE.c.key)).group_by(*groups).order_by(*groups)
@@ -106,16 +108,6 @@ def since_of(text: str, today: date) -> date:
         return date.fromisoformat(text)
     except ValueError as error:
         raise UserError(f'"{text}" is no day; write 2026-11-01, or 7d for the last seven days') from error
-
-
-def _group(name: str) -> ColumnElement[str]:
-    columns = {
-        "key": func.coalesce(KEYS.c.name, USAGE.c.key), "id": USAGE.c.key, "model": USAGE.c.model,
-        "endpoint": USAGE.c.endpoint, "day": USAGE.c.day,
-    }  # fmt: skip
-    if name not in columns:
-        raise UserError(f'usage cannot be grouped by "{name}"; {nearest(name, columns)}')
-    return columns[name]
 
 
 def _line(row: tuple[Any, ...], groups: int) -> Line:

@@ -137,4 +137,5 @@ def test_usage_in_three_forms(state: Path, capsys: Capture) -> None:
     assert (row["key"], row["prompt_tokens"], row["cost"]) == ("alice", "30", f"0.{nano:09}")
     assert main(["usage"]) == 0
     assert f"0.{nano:09}" in capsys.readouterr().out
-    assert main(["usage", "--by", "colour"]) == 2
+    for wrong in ("colour", "key,key"):
+        assert main(["usage", "--by", wrong]) == 2

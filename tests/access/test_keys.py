@@ -234,6 +234,10 @@ def test_keys_are_found_by_id_name_and_text(house: House) -> None:
         find("carol")
     access.store.write(lambda connection: keyring.save(connection, replace(bob, revoked_at=1.0)))
     assert find("bob") != bob.id, "a revoked key does not stand in the way of its successor"
+    access.store.write(lambda connection: keyring.save(connection, replace(alice, revoked_at=1.0)))
+    assert find(alice.id) == alice.id
+    with pytest.raises(UserError, match='the key "alice" was revoked'):
+        find("alice")
     with pytest.raises(UserError) as caught:
         find(mint()[1])
     assert "sk-raison" not in str(caught.value), "a secret is not repeated"

@@ -13,7 +13,7 @@ import pytest
 from raison.bench import accuracy
 from raison.bench.accuracy import Measurement, Sample, next_part, read
 from raison.bench.answerers import Manner, RemoteModel, engine_answers
-from raison.bench.problem_set import draw, task_at_version, whole_file
+from raison.bench.problem_set import draw, whole_file
 from raison.bench.score import compare, majorities, score, voted
 from raison.cli.entry import main
 from raison.endpoint import Reply
@@ -23,10 +23,11 @@ from raison.errors import CheckpointError, UserError
 from raison.metrics import StepMetrics
 from raison.reasoner import SHIPPED
 from raison.records import Completion, Problem
+from raison.tasks.catalog import load_task
 from raison.weights.fingerprint import fingerprint
 from tests.engine.small import make_engine
 
-PROBLEMS = draw(task_at_version("countdown@1"), level=2, count=12, seed=0)
+PROBLEMS = draw(load_task("countdown@1", held_out=True), level=2, count=12, seed=0)
 MANNER = Manner(samples=3, budget=6, answer_tokens=8)
 
 
@@ -71,15 +72,15 @@ def sample(answer: str, correct: bool, likelihood: float = 0.0, lenient: bool | 
 
 
 def test_a_task_is_asked_for_by_the_version_its_checker_states() -> None:
-    assert task_at_version("countdown@1").name == "countdown"
+    assert load_task("countdown@1", held_out=True).name == "countdown"
     with pytest.raises(UserError, match=r"this installation has arithmetic@2, not arithmetic@1"):
-        task_at_version("arithmetic@1")
+        load_task("arithmetic@1", held_out=True)
     with pytest.raises(UserError, match="has no level 9"):
-        draw(task_at_version("countdown"), 9, 1, 0)
+        draw(load_task("countdown", held_out=True), 9, 1, 0)
 
 
 def test_the_hash_names_problems_and_their_order(tmp_path: Path) -> None:
-    task = task_at_version("countdown")
+    task = load_task("countdown", held_out=True)
     assert draw(task, 2, 12, 0).sha256 == PROBLEMS.sha256
     assert draw(task, 2, 12, 1).sha256 != PROBLEMS.sha256
     assert PROBLEMS.first(11).sha256 != PROBLEMS.sha256

@@ -17,10 +17,11 @@ from raison.bench.frontier.grid import dump, load_grid, parse_grid, shipped_grid
 from raison.bench.frontier.record import Record
 from raison.bench.frontier.run import GRID, Frontier
 from raison.bench.frontier.sharing import over_budgets
-from raison.bench.problem_set import draw, task_at_version
+from raison.bench.problem_set import draw
 from raison.cli.entry import main
 from raison.config import GrpoStage
 from raison.errors import UserError
+from raison.tasks.catalog import load_task
 from tests.bench.grids import made_up, micro, table, tossed, wide
 from tests.train.runs import Watcher
 
@@ -93,7 +94,7 @@ def test_a_smaller_budget_shares_the_samples_that_had_ended() -> None:
     """What is not drawn again is the very sample that a run under the smaller budget draws."""
     torch.set_num_threads(1)
     engine = load().engine
-    problems = draw(task_at_version("countdown"), 3, 8, 5)
+    problems = draw(load_task("countdown", held_out=True), 3, 8, 5)
     manner, budgets = Manner(samples=3, budget=256, seed=4), (32, 96, 256)
     shared = over_budgets(engine, problems, manner, budgets)
     assert 0.05 < shared.drawn_again < 0.95

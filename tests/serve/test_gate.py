@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -91,6 +93,42 @@ def test_a_large_body_is_413(chunked: bool, guarded: Guarded) -> None:
     reply = served.client.post(CHAT, content=pieces if chunked else body, headers=headers)
     assert reply.status_code == 413
     assert "error" in reply.json()
+
+
+@pytest.mark.parametrize("said", [100, 20_000])
+def test_a_body_that_does_not_come_is_given_up(said: int, tmp_path: Path) -> None:
+    """One that says that it is too large is refused for that."""
+    with serving(tmp_path, body_seconds=0.3, max_body_bytes=10_000) as one:
+        port = int(one.url.rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_SECONDS) as slow:
+            head = f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            slow.sendall(f'{head}Content-Length: {said}\r\n\r\n{{"mess'.encode())
+            reply = b"".join(iter(partial(slow.recv, 4096), b"")).decode()  # to the end, so the connection was closed
+        assert reply.startswith("HTTP/1.1 408" if said == 100 else "HTTP/1.1 413")
+        one.ask(max_tokens=2)
+
+
+def test_a_caller_may_listen_for_longer_than_its_body_may_take(tmp_path: Path) -> None:
+    """What is asked after the whole body, whether the caller has left, is asked for as long as the answer takes."""
+    with serving(tmp_path, body_seconds=0.05) as one:
+        assert one.ask(max_tokens=800, expect=200)["usage"]["completion_tokens"] > 0
+
+    async def work() -> Any:
+        settings: Any = SimpleNamespace(settings=SimpleNamespace(body_seconds=0.01))
+        waits = asyncio.Event()
+
+        async def receive() -> Any:
+            if waits.is_set():
+                await asyncio.sleep(0.05)
+                return {"type": "http.disconnect"}
+            waits.set()
+            return {"type": "http.request", "body": b"{}", "more_body": False}
+
+        timed = Gate(never, settings)._timed(receive)
+        return await timed(), await timed()
+
+    first, second = asyncio.run(work())
+    assert (first["body"], second["type"]) == (b"{}", "http.disconnect")
 
 
 def test_a_keyless_server_answers_to_the_names_of_this_machine_only(served: Served) -> None:
