@@ -22,7 +22,7 @@ from raison.reasoner import SHIPPED, Reasoner
 from raison.records import Completion, Problem
 from raison.text import chat
 from raison.think.budget import ANSWER_TOKENS, sampling
-from raison.weights import source
+from raison.weights import place
 from raison.weights.fingerprint import fingerprint
 
 
@@ -72,7 +72,7 @@ class LocalModel:
 
     def __init__(self, reasoner: Reasoner, word: str | None) -> None:
         self.name = word or "shipped"
-        self._place = SHIPPED if word is None else source.locate(word)
+        self._place = SHIPPED if word is None else place.locate(word)
         self._reasoner = reasoner
 
     @property

@@ -17,7 +17,7 @@ from typing import Any
 
 from raison.bench.note import Note, unheard
 from raison.errors import UserError
-from raison.weights import source
+from raison.weights import place
 
 QUESTION = "What is the capital of France?"
 TIMEOUT = 600.0
@@ -46,7 +46,7 @@ print(time.perf_counter() - start)
 
 def bench_load(model: str, rounds: int, against: str | None, threads: int, note: Note = unheard) -> dict[str, Any]:
     """Seconds to the first token, medians over `rounds`, and theirs over ours where there is a rival."""
-    path = source.locate(model)
+    path = place.locate(model)
     scripts = {"raison": OURS}
     if against is not None:
         if importlib.util.find_spec("llama_cpp") is None:

@@ -21,7 +21,7 @@ from raison.bench.ours import Ours
 from raison.bench.rival import Rival, Transformers
 from raison.errors import UserError, nearest
 from raison.reasoner import stored_width
-from raison.weights import source
+from raison.weights import place, source
 from raison.weights.export import Quant, export
 from raison.weights.opened import LoadedModel
 
@@ -113,7 +113,7 @@ def _llama_cpp_files(path: Path, scratch: Path, note: Note) -> dict[str, Path]:
 
 
 def _gguf(model: str, rival: str) -> Path:
-    path = source.locate(model)
+    path = place.locate(model)
     if path.suffix != ".gguf":
         raise UserError(f"{rival} reads GGUF files; export {path} first: raison export {path} --to gguf --out m.gguf")
     return path

@@ -26,7 +26,8 @@ from raison.text.chat import thinks
 from raison.think import effort
 from raison.think.measure import Measurement, held_out_problems, over_budgets, usual_level
 from raison.think.parse import VOTES
-from raison.weights import folder, source
+from raison.weights import folder
+from raison.weights.place import locate
 
 Wishes = dict[str, dict[str, Any]]
 
@@ -75,7 +76,7 @@ def _efforts(
     """Accuracy over doubling budgets, and the levels that follow, kept in the model's folder."""
     if not thinks(reasoner.tokenizer):
         raise UserError("this model does not think; it has no effort levels to measure")
-    place = source.locate(arguments.model) if arguments.model else SHIPPED
+    place = locate(arguments.model) if arguments.model else SHIPPED
     if not place.is_dir():
         raise UserError(f"{place} is no folder, so that nothing can be kept with it; raison export --to hf makes one")
     budgets = [0, *(2**k for k in range(3, 20) if 2**k < arguments.budget), arguments.budget]

@@ -15,7 +15,8 @@ from raison.cli.loading import loading
 from raison.cli.output import console_for, emit_json
 from raison.model.spec import ModelSpec
 from raison.weights.export import export
-from raison.weights.source import load, locate
+from raison.weights.place import locate
+from raison.weights.source import load
 
 
 def command(arguments: Namespace) -> int:

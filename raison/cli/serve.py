@@ -18,6 +18,7 @@ from rich.console import Console
 from raison.cli.output import console_for, visible
 from raison.errors import UserError
 from raison.files import SHIPPED
+from raison.weights.place import refuse_missing
 
 if TYPE_CHECKING:
     from raison.reasoner import Reasoner
@@ -32,6 +33,8 @@ SMALL_PARAMETERS = 50e6
 def command(arguments: Namespace) -> int:
     console = console_for(arguments)
     name = arguments.name or model_name(arguments.model)
+    if arguments.model is not None:
+        refuse_missing(arguments.model)
     console.print(f"  loading {visible(name)} ...", markup=False)
     try:
         import fastapi  # noqa: F401  # the extra `serve`

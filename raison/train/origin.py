@@ -21,7 +21,7 @@ from raison.model.spec import PRESETS, ModelSpec
 from raison.model.transformer import Transformer, initialise
 from raison.text.tokenizer import Tokenizer
 from raison.weights import folder as model_folder
-from raison.weights import peft, source
+from raison.weights import peft, place, source
 from raison.weights.export import rotate_halves_of
 from raison.weights.opened import LoadedModel
 
@@ -94,7 +94,7 @@ class Origin:
         Rows stand in the order of published checkpoints, so that the model and its adapters can be saved as such.
         """
         name = str(self._recipe.model)
-        if not source.locate(name).exists():
+        if not place.locate(name).exists():
             raise UserError(
                 f'model is "{name}", and there is no such folder or file, nor a preset of that name: '
                 f"{nearest(name, PRESETS)}"

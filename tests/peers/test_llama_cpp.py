@@ -20,7 +20,8 @@ from raison.tasks.catalog import load_task
 from raison.text.chat import prompt_ids
 from raison.weights.export import export
 from raison.weights.gguf_export import export_gguf
-from raison.weights.source import load, locate
+from raison.weights.place import locate
+from raison.weights.source import load
 
 llama_cpp = pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
 COUNT = 64

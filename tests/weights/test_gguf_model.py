@@ -20,7 +20,8 @@ from raison.weights.gguf_file import GgufFile, open_gguf
 from raison.weights.gguf_model import GgufTensors, spec_of
 from raison.weights.huggingface import check_tensors
 from raison.weights.opened import LoadedModel
-from raison.weights.source import load, locate, open_model
+from raison.weights.place import locate
+from raison.weights.source import load, open_model
 from raison.weights.survey import survey
 from tests.shapes import FAMILY_SHAPES, SHAPES, absorbed_logits, random_ids, random_model
 
