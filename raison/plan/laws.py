@@ -24,6 +24,10 @@ FLOPS_A_PARAMETER = 6
 """FLOPs of training for a parameter and a token (Kaplan et al., arXiv:2001.08361, section 2.1)."""
 
 
+STEEPEST = 30.0
+"""Exponent of a sigmoid at most: from a tenth to nine tenths within a factor of 1.16."""
+
+
 @dataclass(frozen=True, slots=True)
 class Chinchilla:
     """L(N, D) = E + A / N^alpha + B / D^beta, in nats a token."""
@@ -97,8 +101,9 @@ def fit_chinchilla(
 
 
 def fit_sigmoid(
-    compute: Sequence[float], values: Sequence[float], *, start: float | None = None, most: float = 1.0, seed: int = 0
-) -> Fit[Sigmoid]:
+    compute: Sequence[float], values: Sequence[float], *, start: float | None = None, most: float = 1.0,
+    weights: Sequence[float] | None = None, seed: int = 0,
+) -> Fit[Sigmoid]:  # fmt: skip
     """The saturating curve through measured accuracies or rewards, by Huber's loss.
 
     Args:
@@ -106,12 +111,12 @@ def fit_sigmoid(
         values: one for each, at least 4, or 3 where the start is given.
         start: the value before any computing, where it was measured; None fits it.
         most: what the ceiling may not pass, 1 for an accuracy.
+        weights: above 0, what each error is multiplied by; the residuals of the fit are, too.
     """
-    c_P, y_P = _columns(4 if start is None else 3, compute, values)
-    fit = partial(_solve_sigmoid, np.log(c_P), start, most)
+    c_P, w_P, y_P = _columns(4 if start is None else 3, compute, weights or [1.0] * len(values), values)
+    fit = partial(_solve_sigmoid, np.log(c_P), start, most, w_P)
     fitted = fit(y_P)
-    ones = np.ones_like(y_P)
-    again = bootstrap(fitted, y_P, ones, lambda drawn: _sigmoid(fit(drawn)), seed)
+    again = bootstrap(fitted, y_P, w_P, lambda drawn: _sigmoid(fit(drawn)), seed)
     return Fit.of(_sigmoid(fitted), again, fitted.residuals)
 
 
@@ -132,16 +137,16 @@ def _chinchilla(solution: Solution, n_P: Array, d_P: Array) -> Chinchilla:
     return Chinchilla(E, a * _centre(n_P) ** alpha, b * _centre(d_P) ** beta, alpha, beta)
 
 
-def _solve_sigmoid(c_P: Array, start: float | None, most: float, y_P: Array) -> Solution:
+def _solve_sigmoid(c_P: Array, start: float | None, most: float, w_P: Array, y_P: Array) -> Solution:
     """R = start (1 - s) + ceiling s, the ceiling held at `most` where it would pass it; `c_P` are logarithms."""
-    free = _solve_ends(c_P, (start, None), y_P)
-    return free if free.coefficients[1] <= most else _solve_ends(c_P, (start, most), y_P)
+    free = _solve_ends(c_P, (start, None), w_P, y_P)
+    return free if free.coefficients[1] <= most else _solve_ends(c_P, (start, most), w_P, y_P)
 
 
-def _solve_ends(c_P: Array, ends: tuple[float | None, float | None], y_P: Array) -> Solution:
+def _solve_ends(c_P: Array, ends: tuple[float | None, float | None], w_P: Array, y_P: Array) -> Solution:
     """Shapes ln C_mid, which may lie as far outside as the measurements are wide, and ln B; ends where not given."""
     width = max(float(c_P.max() - c_P.min()), 1.0)
-    box = ((float(c_P.min()) - width, float(c_P.max()) + width), (np.log(0.1), np.log(10.0)))
+    box = ((float(c_P.min()) - width, float(c_P.max()) + width), (np.log(0.1), np.log(STEEPEST)))
     given = np.array([end or 0.0 for end in ends])
     free = [index for index, end in enumerate(ends) if end is None]
 
@@ -150,7 +155,7 @@ def _solve_ends(c_P: Array, ends: tuple[float | None, float | None], y_P: Array)
         both = np.stack([1 - gained, gained], axis=2)
         return both @ given, both[:, :, free]
 
-    solution = solve_robust(basis, y_P, box, np.ones_like(y_P))
+    solution = solve_robust(basis, y_P, box, w_P)
     given[free] = solution.coefficients
     return Solution(solution.shapes, given, solution.residuals)
 

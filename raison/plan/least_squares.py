@@ -131,15 +131,15 @@ def straight(x_P: Array, y_P: Array, least_spread: float) -> tuple[float, float]
 
 
 def bootstrap(fitted: Solution, y_P: Array, weights_P: Array, refit: Callable[[Array], Law], seed: int) -> list[Law]:
-    """Laws refitted to the fitted values plus residuals drawn anew (Efron 1979, with a fixed design).
+    """Laws refitted to the fitted values plus weighted residuals drawn anew (Efron 1979, with a fixed design).
 
     Residuals are widened by sqrt(P / (P - parameters)), as a fit makes them smaller than the errors were.
     """
     free = max(1, len(y_P) - len(fitted.shapes) - len(fitted.coefficients))
-    errors = fitted.residuals * np.sqrt(len(y_P) / free) / weights_P
+    errors = fitted.residuals * np.sqrt(len(y_P) / free)
     smooth = y_P - fitted.residuals / weights_P
     draw = np.random.default_rng(seed)
-    return [refit(smooth + draw.choice(errors, len(errors))) for _ in range(RESAMPLES)]
+    return [refit(smooth + draw.choice(errors, len(errors)) / weights_P) for _ in range(RESAMPLES)]
 
 
 def _best(grid: Array, basis_GPC: Array, target_GP: Array) -> Solution:

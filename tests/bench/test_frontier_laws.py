@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raison.bench.frontier.allocate import LAWS, Bounds, Law, best, predicted, recommend
-from raison.bench.frontier.fitting import Fitted, fit_laws
+from raison.bench.frontier.fitting import Fitted, _teller, fit_laws
 from raison.bench.frontier.forecast import Clock
 from raison.bench.frontier.laws import World
 from raison.bench.frontier.prices import Line, Prices, prices_of, total
@@ -66,16 +66,28 @@ def test_the_laws_come_back_from_cells_that_obey_them(fitted: Fitted) -> None:
 
 
 def test_where_the_loss_tells_little_accuracy_is_told_straight_by_tokens() -> None:
-    straight = replace(TRUE, through_loss=False)
+    straight = replace(TRUE, told_by="tokens")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("raison.plan.least_squares.RESAMPLES", 2)
         patch.setattr("raison.plan.coverage.RESAMPLES", 2)
         cells = [replace(r, loss=2.0 + (i % 3)) for i, r in enumerate(made_up(GRID, straight))]
         laws = fit_laws(GRID, cells).laws
-    assert not laws.through_loss and laws.size_power == TRUE.size_power
+    assert laws.told_by == "tokens" and laws.size_power == TRUE.size_power
     for n in PARAMETERS.values():
         for tokens in GRID.tokens:
             assert laws.trained(n, tokens) == pytest.approx(straight.trained(n, tokens), abs=0.06)
+
+
+def test_of_two_laws_as_good_the_lower_one_counts() -> None:
+    assert (_teller(0.02, 0.03), _teller(0.0, 0.04), _teller(0.001, 0.039)) == ("both", "both", "both")
+    assert (_teller(0.05, 0.11), _teller(0.11, 0.05)) == ("loss", "tokens")
+    both, apart = replace(TRUE, told_by="both"), 0
+    for n in PARAMETERS.values():
+        for tokens in (5e4, 4e5, 3e6):
+            told = [replace(TRUE, told_by=by).trained(n, tokens) for by in ("loss", "tokens")]  # type: ignore[arg-type]
+            assert both.trained(n, tokens) == min(told)
+            apart += abs(told[0] - told[1]) > 0.05
+    assert apart, "the two differ somewhere"
 
 
 def test_every_constant_has_an_interval_around_it(fitted: Fitted) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from raison.bench.frontier.grid import Grid
-from raison.bench.frontier.laws import LEAST_VOTES, STEEP, Laws
+from raison.bench.frontier.laws import LEAST_VOTES, STEEP, Laws, Teller
 from raison.bench.frontier.record import Record
 from raison.errors import UserError
 from raison.plan.coverage import BetaMixture, fit_mixture
@@ -32,6 +32,9 @@ MOST_MIXTURES = 12
 """Cells whose problems are looked at one by one: each is a search over thousands of Beta distributions."""
 LEAST_SPREAD = 0.05
 """Sum of squared deviations of mean accuracies that a slope is read from."""
+AS_GOOD, LEAST_ERROR = 2.0, 0.02
+"""Times the error of the better law, or of an accuracy measured on some hundreds of problems, at which another is as
+good."""
 MOST_DRAWS = 1000
 """More than any fit is resampled."""
 
@@ -55,7 +58,7 @@ class _Fits:
     link: Fit[Sigmoid]
     grown: Fit[Sigmoid]
     size_power: float
-    through_loss: bool
+    told_by: Teller
     gain: Fit[Sigmoid]
     gamma: float
     thinking: Fit[Sigmoid]
@@ -66,7 +69,7 @@ class _Fits:
         """The laws of best fit at 0, of the resamples from 1 on."""
         return Laws(
             _picked(self.loss, index), _picked(self.link, index), _picked(self.grown, index), self.size_power,
-            self.through_loss, _picked(self.gain, index), self.gamma, _picked(self.thinking, index),
+            self.told_by, _picked(self.gain, index), self.gamma, _picked(self.thinking, index),
             self.spreads[index], self.rivals[index], float(grid.budgets[-1]), grid.selector,
         )  # fmt: skip
 
@@ -102,9 +105,16 @@ def _fit_all(grid: Grid, records: Sequence[Record]) -> _Fits:
     spreads = _spreads(mixtures, grid.seed)
     rivals = _rivals(grid, telling, [fit.law for fit in mixtures])
     fits = _Fits(
-        loss, link, grown, power, True, gain, gamma, _fit_thinking(grid, records), spreads, rivals
+        loss, link, grown, power, "loss", gain, gamma, _fit_thinking(grid, records), spreads, rivals
     )  # fmt: skip
-    return replace(fits, through_loss=_error(fits.world(grid, 0), trained) <= grown.mean_error)
+    return replace(fits, told_by=_teller(_error(fits.world(grid, 0), trained), grown.mean_error))
+
+
+def _teller(loss: float, tokens: float) -> Teller:
+    """By the mean errors of accuracy that the two laws leave."""
+    if max(loss, tokens) <= AS_GOOD * max(min(loss, tokens), LEAST_ERROR):
+        return "both"
+    return "loss" if loss < tokens else "tokens"
 
 
 def _error(laws: Laws, trained: Sequence[Record]) -> float:
@@ -156,11 +166,13 @@ def _start(record: Record) -> float:
 
 
 def _fit_thinking(grid: Grid, records: Sequence[Record]) -> Fit[Sigmoid]:
+    """By errors of accuracy, as of what a model that solves little keeps, little depends."""
     rows = [
-        (budget, r.at(budget, 1).accuracy.value / r.best_single.accuracy.value)
-        for r in records if r.best_single.accuracy.value >= SOLVES_SOME for budget in grid.budgets
+        (budget, whole, r.at(budget, 1).accuracy.value / whole)
+        for r in records if (whole := r.best_single.accuracy.value) >= SOLVES_SOME for budget in grid.budgets
     ]  # fmt: skip
-    return fit_sigmoid([b for b, _ in rows], [kept for _, kept in rows], most=1.5, seed=grid.seed)
+    budgets, wholes, kept = zip(*rows, strict=True)
+    return fit_sigmoid(budgets, kept, most=1.5, weights=wholes, seed=grid.seed)
 
 
 def _spread(records: Sequence[Record]) -> list[Record]:

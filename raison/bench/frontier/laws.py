@@ -2,8 +2,9 @@
 
 Training: the loss at the end of the cold start is L = E + A / N^alpha + B / D^beta; accuracy follows the loss by a
 logistic curve, as Llama 3 predicts benchmarks (arXiv:2407.21783, section 3.2.1). Beside it stands a sigmoid straight
-over D N^s, and the one of the two that tells the measured accuracies better is used: far from convergence a loss falls
-faster than any power law. Reinforcement: the share of what was
+over D N^s, as far from convergence a loss falls faster than any power law. Where one of the two tells the measured
+accuracies much better it is used; where both tell them about equally well they part only beyond what was measured, and
+the lower one counts. Reinforcement: the share of what was
 left to gain, (R - R0) / (1 - R0), rises by ScaleRL's sigmoid over the samples drawn, times R0^gamma, as a policy learns
 from what it already gets right now and then. Thinking: accuracy over the budget rises by a sigmoid of the same form,
 taken relative to the largest budget; among k votes the problems' chances follow a Beta distribution, and a vote is
@@ -21,6 +22,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 import numpy as np
 
@@ -29,8 +31,9 @@ from raison.plan.coverage import BetaMixture
 from raison.plan.laws import Chinchilla, Sigmoid
 from raison.plan.least_squares import Array
 
+Teller = Literal["loss", "tokens", "both"]
 STEEP = 20.0
-"""A sigmoid's exponent is fitted from 0.1 to 10; a small loss decides much, so that slopes are 2 to 200 a nat here."""
+"""A sigmoid's exponent is fitted from 0.1 to 30; a small loss decides much, so that slopes are 2 to 600 a nat here."""
 FARTHEST = 700.0
 """Before an exponential leaves what a float holds."""
 LEAST_VOTES = 3
@@ -49,8 +52,8 @@ class Laws:
     grown: Sigmoid
     """pass@1 after the cold start over tokens times N^size_power."""
     size_power: float
-    through_loss: bool
-    """Whether accuracy after the cold start is told by `loss` and `link`, or by `grown`."""
+    told_by: Teller
+    """What accuracy after the cold start is told by: `loss` with `link`, `grown` over tokens, or the lower of both."""
     gain: Sigmoid
     """Share of the headroom that reinforcement closes, over samples times R0^gamma."""
     gamma: float
@@ -66,9 +69,11 @@ class Laws:
 
     def trained(self, parameters: float, tokens: float) -> float:
         """pass@1 after the cold start, under the largest budget."""
-        if self.through_loss:
-            return self.solved(self.loss.loss(parameters, tokens))
-        return self.grown.value(tokens * parameters**self.size_power)
+        grown = self.grown.value(tokens * parameters**self.size_power)
+        if self.told_by == "tokens":
+            return grown
+        solved = self.solved(self.loss.loss(parameters, tokens))
+        return solved if self.told_by == "loss" else min(solved, grown)
 
     def solved(self, loss: float) -> float:
         """pass@1 at a loss in nats: ceiling / (1 + exp(slope (loss - middle)))."""

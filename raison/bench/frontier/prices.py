@@ -7,7 +7,7 @@ the votes too. Not covered: how a price changes with the batch.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Literal
@@ -58,15 +58,14 @@ class Prices:
     """How many."""
     prompt: float
     """Of one answer, however many samples it is made of."""
-    thinking: tuple[tuple[int, Line], ...]
-    """Of one sample under each budget, over what the model solves under the largest."""
+    thinking: Mapping[int, Line]
+    """Of one sample under each budget of the grid, over what the model solves under the largest."""
 
-    def answering(self, budget: float, votes: float, accuracy: float) -> float:
-        """All answers of a model of this pass@1; between measured budgets in a straight line."""
-        each = np.interp(budget, [b for b, _ in self.thinking], [line.at(accuracy) for _, line in self.thinking])
-        return self.answers * (self.prompt + votes * float(each))
+    def answering(self, budget: int, votes: float, accuracy: float) -> float:
+        """All answers of a model of this pass@1."""
+        return self.answers * (self.prompt + votes * self.thinking[budget].at(accuracy))
 
-    def dearest(self, budget: float, votes: float) -> float:
+    def dearest(self, budget: int, votes: float) -> float:
         """All answers, of whatever model they cost most."""
         return max(self.answering(budget, votes, accuracy) for accuracy in (0.0, 1.0))
 
@@ -94,18 +93,18 @@ def usd(bill: BillSection, seconds: float) -> float:
 
 def _prices(grid: Grid, records: Sequence[Record], currency: Currency) -> Prices:
     trained = [r for r in records if not r.cell.steps]
-    prompts, thinking = [], []
+    prompts, thinking = list[float](), dict[int, Line]()
     for budget in grid.budgets:
         pairs = [_answer(grid, record, budget, currency) for record in records]
         prompts += [prompt for prompt, _ in pairs]
-        thinking.append((budget, Line.through([_single(r) for r in records], [each for _, each in pairs])))
+        thinking[budget] = Line.through([_single(r) for r in records], [each for _, each in pairs])
     return Prices(
         parameters=trained[0].parameters,
         token=_mean_price(grid, [r.training for r in trained], currency),
         sample=_reinforcing(grid, records, currency),
         answers=grid.answers,
         prompt=max(0.0, fmean(prompts)),
-        thinking=tuple(thinking),
+        thinking=thinking,
     )
 
 

@@ -89,7 +89,7 @@ def constants(fitted: Fitted) -> dict[str, Range]:
     drawn = [_flat(asdict(laws)) for laws in fitted.draws]
     return {
         name: Range(value, *np.quantile([one[name] for one in drawn] or [value], (0.1, 0.9)).tolist())
-        for name, value in values.items() if name not in ("largest", "selector", "through_loss")
+        for name, value in values.items() if name not in ("largest", "selector", "told_by")
     }  # fmt: skip
 
 
@@ -103,7 +103,7 @@ def to_json(grid: Grid, records: Sequence[Record], analysis: Analysis) -> dict[s
         ],
         "answers": grid.answers,
         "laws": {name: asdict(value) for name, value in constants(analysis.fitted).items()},
-        "accuracy_through_loss": analysis.fitted.laws.through_loss,
+        "accuracy_told_by": analysis.fitted.laws.told_by,
         "residuals": analysis.fitted.rms,
         "fitted_points": analysis.fitted.points,
         "recommended": {c: [asdict(one) for one in ladder] for c, ladder in analysis.ladders.items()},
