@@ -11,6 +11,7 @@ The fits are pure: the same measurements and seed give the same fit.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -24,6 +25,8 @@ FLOPS_A_PARAMETER = 6
 """FLOPs of training for a parameter and a token (Kaplan et al., arXiv:2001.08361, section 2.1)."""
 
 
+FARTHEST = 700.0
+"""Before an exponential leaves what a float holds."""
 STEEPEST = 30.0
 """Exponent of a sigmoid at most: from a tenth to nine tenths within a factor of 1.16."""
 
@@ -74,13 +77,19 @@ class Sigmoid:
 
     def value(self, compute: float) -> float:
         """R at `compute`, which is 0 or more."""
-        gained = 0.0 if compute <= 0 else 1 / (1 + (self.midpoint / compute) ** self.exponent)
-        return self.start + (self.ceiling - self.start) * gained
+        if compute <= 0:
+            return self.start
+        return self.start + (self.ceiling - self.start) / (1 + self._ratio(compute))
 
     def slope(self, compute: float) -> float:
         """dR/dC: what the next unit of computing buys; `compute` is above 0."""
-        ratio = (self.midpoint / compute) ** self.exponent
-        return float((self.ceiling - self.start) * self.exponent * ratio / (compute * (1 + ratio) ** 2))
+        ratio = self._ratio(compute)
+        return float((self.ceiling - self.start) * self.exponent / (compute * (1 + ratio) * (1 + 1 / ratio)))
+
+    def _ratio(self, compute: float) -> float:
+        """(C_mid / C)^B, kept within what a float holds."""
+        power = self.exponent * math.log(self.midpoint / compute)
+        return math.exp(min(max(power, -FARTHEST), FARTHEST))
 
 
 def fit_chinchilla(

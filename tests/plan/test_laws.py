@@ -65,6 +65,11 @@ def test_a_ceiling_is_never_above_the_most():
     assert fit_sigmoid(compute, [0.2, 0.4, 0.6, 0.8, 1.0], start=0.0, most=9.0).law.ceiling > 1.0
 
 
+def test_a_steep_curve_far_from_its_middle_is_one_of_its_levels():
+    law = Sigmoid(0.1, 0.9, 1e12, 30.0)
+    assert (law.value(1e-9), law.value(1e30), law.slope(1e-9)) == (pytest.approx(0.1), pytest.approx(0.9), pytest.approx(0.0))
+
+
 def test_the_slope_is_the_derivative():
     law = Sigmoid(0.1, 0.9, 40.0, 1.4)
     assert law.slope(30.0) == pytest.approx((law.value(30.01) - law.value(29.99)) / 0.02, rel=1e-5)

@@ -28,14 +28,12 @@ import numpy as np
 
 from raison.bench.frontier.grid import Selector
 from raison.plan.coverage import BetaMixture
-from raison.plan.laws import Chinchilla, Sigmoid
+from raison.plan.laws import FARTHEST, Chinchilla, Sigmoid
 from raison.plan.least_squares import Array
 
 Teller = Literal["loss", "tokens", "both"]
 STEEP = 20.0
 """A sigmoid's exponent is fitted from 0.1 to 30; a small loss decides much, so that slopes are 2 to 600 a nat here."""
-FARTHEST = 700.0
-"""Before an exponential leaves what a float holds."""
 LEAST_VOTES = 3
 """From which on the law of votes holds; below it a vote is a single sample."""
 MEANS = 21
