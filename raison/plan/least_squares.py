@@ -28,7 +28,7 @@ Basis = Callable[[Array], tuple[Array, Array]]
 Box = Sequence[tuple[float, float]]
 """Lowest and highest value of each shape."""
 
-FIRST, POINTS, ROUNDS, CLOSER = 31, 9, 7, 0.35
+FIRST, POINTS, ROUNDS, CLOSER = 61, 9, 7, 0.35
 """Points on each axis of the first grid, fine enough for a steep curve, and of the closer ones; how many grids; and to
 what share of its width each closes in."""
 RESAMPLES = 100
