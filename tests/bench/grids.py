@@ -23,6 +23,7 @@ from tests.train.runs import ADAMW, MODEL
 
 TRUE = Laws(
     loss=Chinchilla(E=0.4, A=20.0, B=300.0, alpha=0.4, beta=0.5),
+    noise=0.0,
     link=Sigmoid(0.0, 0.9, math.exp(-STEEP * 1.0), 0.3),
     grown=Sigmoid(0.0, 0.85, 3e8, 1.5),
     size_power=0.75,

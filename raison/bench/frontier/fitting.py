@@ -68,8 +68,8 @@ class _Fits:
     def world(self, grid: Grid, index: int) -> Laws:
         """The laws of best fit at 0, of the resamples from 1 on."""
         return Laws(
-            _picked(self.loss, index), _picked(self.link, index), _picked(self.grown, index), self.size_power,
-            self.told_by, _picked(self.gain, index), self.gamma, _picked(self.thinking, index),
+            _picked(self.loss, index), self.loss.rms, _picked(self.link, index), _picked(self.grown, index),
+            self.size_power, self.told_by, _picked(self.gain, index), self.gamma, _picked(self.thinking, index),
             self.spreads[index], self.rivals[index], float(grid.budgets[-1]), grid.selector,
         )  # fmt: skip
 

@@ -1,10 +1,11 @@
 """The three laws fitted to the cells of a frontier, and one accuracy made of them.
 
 Training: the loss at the end of the cold start is L = E + A / N^alpha + B / D^beta; accuracy follows the loss by a
-logistic curve, as Llama 3 predicts benchmarks (arXiv:2407.21783, section 3.2.1). Beside it stands a sigmoid straight
-over D N^s, as far from convergence a loss falls faster than any power law. Where one of the two tells the measured
-accuracies much better it is used; where both tell them about equally well they part only beyond what was measured, and
-the lower one counts. Reinforcement: the share of what was
+logistic curve, as Llama 3 predicts benchmarks (arXiv:2407.21783, section 3.2.1). Runs scatter around the law of the
+loss, and where the curve is steep that decides much: what is told is the mean over such runs. Beside it stands a
+sigmoid straight over D N^s, as far from convergence a loss falls faster than any power law. Where one of the two tells
+the measured accuracies much better it is used; where both tell them about equally well they part only beyond what was
+measured, and the lower one counts. Reinforcement: the share of what was
 left to gain, (R - R0) / (1 - R0), rises by ScaleRL's sigmoid over the samples drawn, times R0^gamma, as a policy learns
 from what it already gets right now and then. Thinking: accuracy over the budget rises by a sigmoid of the same form,
 taken relative to the largest budget; among k votes the problems' chances follow a Beta distribution, and a vote is
@@ -34,6 +35,9 @@ from raison.plan.least_squares import Array
 Teller = Literal["loss", "tokens", "both"]
 STEEP = 20.0
 """A sigmoid's exponent is fitted from 0.1 to 30; a small loss decides much, so that slopes are 2 to 600 a nat here."""
+_NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(5)
+SCATTER = tuple(zip(_NODES.tolist(), (_WEIGHTS / _WEIGHTS.sum()).tolist(), strict=True))
+"""Places in standard deviations of a normal distribution, and their weights."""
 LEAST_VOTES = 3
 """From which on the law of votes holds; below it a vote is a single sample."""
 MEANS = 21
@@ -45,6 +49,8 @@ class Laws:
     """One possible world: the laws' constants."""
 
     loss: Chinchilla
+    noise: float
+    """Standard deviation of a run's loss around `loss`, relative."""
     link: Sigmoid
     """Over exp(-STEEP x loss), which makes it a logistic curve over the loss."""
     grown: Sigmoid
@@ -70,8 +76,12 @@ class Laws:
         grown = self.grown.value(tokens * parameters**self.size_power)
         if self.told_by == "tokens":
             return grown
-        solved = self.solved(self.loss.loss(parameters, tokens))
+        solved = self.expected(self.loss.loss(parameters, tokens))
         return solved if self.told_by == "loss" else min(solved, grown)
+
+    def expected(self, loss: float) -> float:
+        """The mean pass@1 of runs whose losses scatter around `loss`, log-normal, by Gauss-Hermite quadrature."""
+        return math.fsum(w * self.solved(loss * math.exp(self.noise * z)) for z, w in SCATTER)
 
     def solved(self, loss: float) -> float:
         """pass@1 at a loss in nats: ceiling / (1 + exp(slope (loss - middle)))."""
