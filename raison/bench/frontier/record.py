@@ -123,12 +123,13 @@ def read(folder: Path) -> Record | None:
     if not path.exists():
         return None
     try:
-        return _record(json.loads(path.read_text(encoding="utf-8")))
+        return from_row(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError, KeyError):
         raise UserError(f"{path} is damaged; remove its folder, and the cell is made again") from None
 
 
-def _record(row: dict[str, Any]) -> Record:
+def from_row(row: dict[str, Any]) -> Record:
+    """The inverse of `asdict`."""
     points = tuple(
         Point(**{**p, "accuracy": Estimate(**p["accuracy"]), "each": tuple(p["each"])}) for p in row["points"]
     )
