@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pytest
 
 from raison.bench import accuracy
 from raison.bench.accuracy import Sample
@@ -72,6 +75,15 @@ def made_up(grid: Grid, laws: Laws = TRUE, seed: int = 0) -> list[Record]:
     """Cells that answer by `laws`, with the noise of as many problems and samples as the grid has."""
     draw = np.random.default_rng(seed)
     return [_record(grid, laws, cell, draw) for cell in all_cells(grid)]
+
+
+@contextmanager
+def resamples(count: int) -> Iterator[None]:
+    """Fewer than a user's, as each law is fitted once for each."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("raison.plan.least_squares.RESAMPLES", count)
+        patch.setattr("raison.plan.coverage.RESAMPLES", count)
+        yield
 
 
 def length(single: float) -> float:

@@ -21,7 +21,7 @@ from raison.bench.frontier.prices import Line, Prices, prices_of, total
 from raison.bench.frontier.record import Record
 from raison.bench.frontier.result import RUNGS, Analysis, Placed, analyse, constants, pareto, to_json
 from raison.errors import UserError
-from tests.bench.grids import PARAMETERS, TRUE, learning, made_up, wide
+from tests.bench.grids import PARAMETERS, TRUE, learning, made_up, resamples, wide
 
 GRID = wide()
 BOUNDS = Bounds.of(GRID)
@@ -34,9 +34,7 @@ def records() -> list[Record]:
 
 @pytest.fixture(scope="module")
 def analysis(records: list[Record]) -> Iterator[Analysis]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("raison.plan.least_squares.RESAMPLES", 8)
-        patch.setattr("raison.plan.coverage.RESAMPLES", 8)
+    with resamples(8):
         yield analyse(GRID, records)
 
 
@@ -68,9 +66,7 @@ def test_the_laws_come_back_from_cells_that_obey_them(fitted: Fitted) -> None:
 
 def test_where_the_loss_tells_little_accuracy_is_told_straight_by_tokens() -> None:
     straight = replace(TRUE, told_by="tokens")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("raison.plan.least_squares.RESAMPLES", 2)
-        patch.setattr("raison.plan.coverage.RESAMPLES", 2)
+    with resamples(2):
         cells = [replace(r, loss=2.0 + (i % 3)) for i, r in enumerate(made_up(GRID, straight))]
         laws = fit_laws(GRID, cells).laws
     assert laws.told_by == "tokens" and laws.size_power == TRUE.size_power

@@ -13,6 +13,7 @@ from raison.bench.frontier.cells import all_cells
 from raison.bench.frontier.grid import shipped_grid
 from raison.bench.frontier.record import Record, from_row
 from raison.bench.frontier.result import Analysis, analyse
+from tests.bench.grids import resamples
 
 CELLS = Path(__file__).with_name("frontier_cells.json")
 GRID = shipped_grid("countdown")
@@ -25,9 +26,7 @@ def records() -> list[Record]:
 
 @pytest.fixture(scope="module")
 def analysis(records: list[Record]) -> Iterator[Analysis]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("raison.plan.least_squares.RESAMPLES", 2)
-        patch.setattr("raison.plan.coverage.RESAMPLES", 2)
+    with resamples(2):
         yield analyse(GRID, records)
 
 

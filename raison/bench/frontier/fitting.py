@@ -15,6 +15,7 @@ import numpy as np
 
 from raison.bench.frontier.grid import Grid
 from raison.bench.frontier.laws import LEAST_VOTES, STEEP, Laws, Teller
+from raison.bench.frontier.prices import LEAST_SPREAD
 from raison.bench.frontier.record import Record
 from raison.errors import UserError
 from raison.plan.coverage import BetaMixture, fit_mixture
@@ -30,8 +31,6 @@ LEAST_POINTS = 4
 RIVALS = np.linspace(0.02, 0.9, 23)
 MOST_MIXTURES = 12
 """Cells whose problems are looked at one by one: each is a search over thousands of Beta distributions."""
-LEAST_SPREAD = 0.05
-"""Sum of squared deviations of mean accuracies that a slope is read from."""
 AS_GOOD, LEAST_ERROR = 2.0, 0.02
 """Times the error of the better law, or of an accuracy measured on some hundreds of problems, at which another is as
 good."""

@@ -25,7 +25,7 @@ CURRENCIES: tuple[Currency, ...] = ("flops", "usd")
 
 
 LEAST_SPREAD = 0.05
-"""Sum of squared deviations of pass@1 over which a price's slope is read."""
+"""Sum of squared deviations of accuracies over which a slope is read, of prices and of how problems spread."""
 
 
 @dataclass(frozen=True, slots=True)
