@@ -5,7 +5,8 @@ A problem is a cluster of samples. The standard error of a mean over problems is
 problems' own means (Miller 2024, arXiv:2411.00640, section 2.2). Its interval is Wilson's at the effective sample size
 p (1 - p) / SE^2 (Kish's design effect; Korn and Graubard 1998, Survey Methodology 24; Franco et al. 2019, Journal of
 Survey Statistics and Methodology 7), which stays within 0 and 1 and has a width where all samples are alike.
-All intervals are at 95 %. Not covered: problems that come in groups themselves, several comparisons at once.
+All intervals are at 95 %. Not covered: problems that come in groups themselves, several comparisons at once, runs of
+training that scatter otherwise than normally.
 """
 
 from __future__ import annotations
@@ -13,9 +14,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from statistics import fmean, stdev
 
+import numpy as np
+
 from raison.think.measure import Z95, Estimate, wilson
+
+STEPS = 100_001
+"""Of the grid that Student's t is summed over."""
 
 
 def clustered(means: Sequence[float], samples: int = 1) -> Estimate:
@@ -66,6 +73,58 @@ def paired_difference(ours: Sequence[float], theirs: Sequence[float]) -> Differe
     spread = (sum(step**2 for step in steps) + 2) / count - centre**2
     half = Z95 * math.sqrt(spread / count)
     return Difference(fmean(steps), max(-1.0, centre - half), min(1.0, centre + half))
+
+
+def mean_over_runs(runs: Sequence[Sequence[float]]) -> Estimate:
+    """The mean over runs of training, which all answered the same problems; `runs` holds each problem's figure by run.
+
+    The interval is that over problems, of the problems' means, widened by Student's over runs: what is told is how
+    another run would do on other problems. A single run tells nothing of others, and has the first alone.
+    """
+    over_problems = clustered([fmean(column) for column in zip(*runs, strict=True)], len(runs))
+    low, high = _widened(over_problems, [runs])
+    return Estimate(over_problems.value, max(0.0, low), min(1.0, high), over_problems.count)
+
+
+def difference_over_runs(ours: Sequence[Sequence[float]], theirs: Sequence[Sequence[float]]) -> Difference:
+    """The mean difference, in pairs over problems; the runs of the two are independent and may scatter unequally.
+
+    The interval is that of `paired_difference`, of the problems' means, widened by Welch's over runs (1947, Biometrika
+    34).
+    """
+    means = [[fmean(column) for column in zip(*runs, strict=True)] for runs in (ours, theirs)]
+    over_problems = paired_difference(*means)
+    low, high = _widened(over_problems, [ours, theirs])
+    return Difference(over_problems.value, max(-1.0, low), min(1.0, high))
+
+
+def _widened(found: Estimate | Difference, groups: Sequence[Sequence[Sequence[float]]]) -> tuple[float, float]:
+    """The limits over problems with the scatter of runs; two independent errors add in squares."""
+    error = _run_error([[fmean(run) for run in runs] for runs in groups])
+    return found.value - math.hypot(found.value - found.low, error), found.value + math.hypot(
+        found.high - found.value, error
+    )
+
+
+def _run_error(groups: Sequence[Sequence[float]]) -> float:
+    """Half the interval of a sum or difference of the groups' means, by Welch's degrees of freedom."""
+    squares = [(standard_error(values) ** 2, len(values) - 1) for values in groups if len(values) > 1]
+    whole = sum(square for square, _ in squares)
+    if not whole:
+        return 0.0
+    return student(whole**2 / sum(square**2 / free for square, free in squares)) * math.sqrt(whole)
+
+
+@cache
+def student(free: float) -> float:
+    """The 97.5 % point of Student's t for 1 degree of freedom or more, whole or not, within 1e-4 of itself.
+
+    With t = sqrt(free) tan(angle) the density is cos(angle)^(free - 1), which is summed over a fine grid.
+    """
+    angles = np.linspace(0.0, math.pi / 2, STEPS)
+    density = np.cos(angles) ** (free - 1)
+    held = np.cumsum(density) - (density + density[0]) / 2
+    return math.sqrt(free) * math.tan(float(np.interp(0.95 * held[-1], held, angles)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from raison.think.measure import Z95
+from raison.bench.intervals import student
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,17 +33,5 @@ def trend(at: Sequence[float], values: Sequence[float]) -> Trend:
     slope = sum((x - centre) * (y - mean) for x, y in zip(at, values, strict=True)) / squares
     rest = sum((y - mean - slope * (x - centre)) ** 2 for x, y in zip(at, values, strict=True))
     free = len(values) - 2
-    half = _student(free) * math.sqrt(rest / free / squares) * span
+    half = student(free) * math.sqrt(rest / free / squares) * span
     return Trend(slope * span, slope * span - half, slope * span + half, mean)
-
-
-def _student(free: int) -> float:
-    """The 97.5 % point of Student's t, exact for one and two degrees of freedom, else within 1 %.
-
-    Abramowitz & Stegun 26.7.5, to the third term.
-    """
-    if free <= 2:
-        return (12.7062, 4.3027)[free - 1]
-    z = Z95
-    third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * free**3)
-    return z + (z**3 + z) / (4 * free) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * free**2) + third

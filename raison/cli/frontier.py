@@ -1,7 +1,8 @@
 """`raison frontier`: how long it will take, the cells as they end, and where the next dollar should go.
 
 A run's folder is `<runs>/frontier-<grid's name>-<date>-<time>`. `--resume` goes on with the newest unfinished one of
-this very grid, or checks the newest finished one with `--check`. Not covered: the run itself (bench/frontier/).
+this very grid, or asks the newest finished one for `--flops` or `--check`. Not covered: the run itself
+(bench/frontier/).
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from raison.bench.frontier.record import Record
 from raison.bench.frontier.run import GRID, RESULT, Frontier
 from raison.bench.report import NAME
 from raison.cli.entry import STOPPED
+from raison.cli.measure_parser import CHECK_SEEDS
 from raison.cli.output import console_for, emit_json, visible
 from raison.cli.session import prepare, program
 from raison.errors import UserError
@@ -37,6 +39,7 @@ from raison.train.outcome import StageOutcome
 
 
 def command(arguments: Namespace) -> int:
+    seeds = _seeds(arguments)
     grid = load_grid(arguments.grid) if arguments.grid else shipped_grid(arguments.task, arguments.mini)
     prepare(arguments.threads)
     console = console_for(arguments)
@@ -46,7 +49,7 @@ def command(arguments: Namespace) -> int:
     folder = _unfinished(arguments, grid) if arguments.resume else _new_folder(arguments.runs, grid)
     console.print(Text(f"  {grid.name} in {folder}"), soft_wrap=True)
     try:
-        found = Frontier(grid, folder, watch).run(check=arguments.check)
+        found = Frontier(grid, folder, watch).run(seeds, arguments.flops)
     except Stopped as stopped:
         console.print(Text(f"\n  {stopped}\n  {_resume_line(arguments)}  goes on"), soft_wrap=True)
         return STOPPED
@@ -54,6 +57,17 @@ def command(arguments: Namespace) -> int:
     if arguments.json:
         emit_json({"folder": str(folder), "result": str(folder / RESULT), **found})
     return 0
+
+
+def _seeds(arguments: Namespace) -> int:
+    """Of the check; 0 where none is asked for. Raises UserError for what cannot be."""
+    if arguments.seeds is not None and not arguments.check:
+        raise UserError("--seeds says how often --check trains each arm; give --check too")
+    if arguments.seeds is not None and arguments.seeds < 1:
+        raise UserError(f"--seeds is {arguments.seeds}; give at least 1")
+    if arguments.flops is not None and not (0 < arguments.flops < math.inf):
+        raise UserError(f"--flops is {arguments.flops:g}; give a budget above 0, as 5e13")
+    return (arguments.seeds or CHECK_SEEDS) if arguments.check else 0
 
 
 def _predict(grid: Grid, watch: FrontierConsole) -> int:
@@ -68,11 +82,12 @@ def _new_folder(runs: Path, grid: Grid) -> Path:
 
 
 def _unfinished(arguments: Namespace, grid: Grid) -> Path:
-    """The newest run of exactly this grid that has no result yet, or any with --check."""
+    """The newest run of exactly this grid that has no result yet; any where something is asked of it."""
+    asks = arguments.check or arguments.flops is not None
     text = dump(grid)
     found = sorted(arguments.runs.glob(f"frontier-{grid.name}-*/{GRID}"), key=lambda p: p.stat().st_mtime, reverse=True)
     for path in found:
-        if path.read_text(encoding="utf-8") == text and (arguments.check or not (path.parent / RESULT).exists()):
+        if path.read_text(encoding="utf-8") == text and (asks or not (path.parent / RESULT).exists()):
             folder: Path = path.parent
             return folder
     raise UserError(
@@ -85,6 +100,7 @@ def _resume_line(arguments: Namespace) -> str:
     words = [program(), "frontier", "--resume"]
     words += [f"--{name}" for name in ("mini", "check") if getattr(arguments, name)]
     words += [f"--grid {arguments.grid}"] if arguments.grid else []
+    words += [f"--{name} {value}" for name in ("seeds", "flops") if (value := getattr(arguments, name)) is not None]
     words += [f"--runs {arguments.runs}"] if arguments.runs != Path("runs") else []
     return " ".join(words)
 
@@ -148,7 +164,7 @@ def _closing(console: Console, found: dict[str, object], folder: Path) -> None:
         console.print(Text("\n" + "\n".join(f"  {line}" for line in words.answer(found, currency))), soft_wrap=True)
     check = found.get("check")
     if isinstance(check, dict):
-        console.print(Text(f"\n  within {check['budget_flops']:.2e} FLOPs, trained anew:"), soft_wrap=True)
+        console.print(Text(f"\n  within {check['budget_flops']:.2e} FLOPs, {words.anew(check)}:"), soft_wrap=True)
         for line in words.tested(check):
             console.print(Text(f"    {line}"), soft_wrap=True)
     console.print(Text(f"\n  report:  {folder / NAME}\n  result:  {folder / RESULT}"), soft_wrap=True)

@@ -10,6 +10,9 @@ from pathlib import Path
 
 from raison.cli.arguments import Commands, add, as_json, threads
 
+CHECK_SEEDS = 3
+"""The fewest of which the scatter of runs can be told with some use."""
+
 
 def accuracy_command(kinds: Commands) -> ArgumentParser:
     """A kind of `raison bench`; its --threads and --json are added with the others'."""
@@ -47,7 +50,7 @@ def accuracy_command(kinds: Commands) -> ArgumentParser:
 def frontier_command(commands: Commands) -> None:
     frontier = add(
         commands, "frontier", "measure the three scaling laws here, and where the next dollar should go",
-        "raison frontier --mini", "raison frontier --resume", "raison frontier --check",
+        "raison frontier --mini", "raison frontier --resume", "raison frontier --resume --check --flops 5e13",
     )  # fmt: skip
     frontier.add_argument("--task", default="countdown", metavar="TASK", help="whose grid to run (default: countdown)")
     frontier.add_argument("--mini", action="store_true", help="a small grid of small models, some 10 minutes")
@@ -57,6 +60,12 @@ def frontier_command(commands: Commands) -> None:
         "--check", action="store_true",
         help="then train at the recommended split, and with all of the same budget spent on one law",
     )  # fmt: skip
+    frontier.add_argument(
+        "--seeds", type=int, metavar="N", help=f"runs of training of each arm of --check (default: {CHECK_SEEDS})"
+    )
+    frontier.add_argument(
+        "--flops", type=float, metavar="F", help="the budget to split and to check (default: amid the measured ones)"
+    )
     frontier.add_argument("--predict", action="store_true", help="say how long it would take, and run nothing")
     frontier.add_argument(
         "--runs", type=Path, default=Path("runs"), metavar="DIR", help="where its folder goes (default: runs)"

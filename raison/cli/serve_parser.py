@@ -20,19 +20,31 @@ def serve_command(commands: Commands) -> None:
         "model", nargs="?", metavar="MODEL", help="whatever --model takes (default: the shipped reasoner)"
     )
     draft(serve)
+    _listening(serve)
+    _answering(serve)
+    _watching(serve)
+    threads(serve)
+
+
+def _listening(serve: ArgumentParser) -> None:
+    """Where, and for whom."""
     serve.add_argument("--name", default="", metavar="NAME", help="what clients call it (default: from its path)")
     serve.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="where to listen (default: 127.0.0.1)")
     serve.add_argument("--port", type=int, default=8000, metavar="N", help="(default: 8000)")
-    serve.add_argument("--dtype", default="auto", help="fp32, bf16, q8, q4 (default: that of the file)")
-    serve.add_argument(
-        "--cache", choices=["auto", "fp32", "fp16", "q8"], default="auto",
-        help="what is kept of each token in; q8 holds almost twice the tokens of fp16 (default: by --dtype)",
-    )  # fmt: skip
     serve.add_argument("--database", metavar="URL", help="keys and usage (default: SQLite in RAISON_HOME, ~/.raison)")
     serve.add_argument("--early-access", action="store_true", help="serve only names that raison keys allow let in")
     serve.add_argument(
         "--prices", type=Path, metavar="FILE", help="dollars per million tokens (default: prices.toml in RAISON_HOME)"
     )
+
+
+def _answering(serve: ArgumentParser) -> None:
+    """How, and for how long."""
+    serve.add_argument("--dtype", default="auto", help="fp32, bf16, q8, q4 (default: that of the file)")
+    serve.add_argument(
+        "--cache", choices=["auto", "fp32", "fp16", "q8"], default="auto",
+        help="what is kept of each token in; q8 holds almost twice the tokens of fp16 (default: by --dtype)",
+    )  # fmt: skip
     serve.add_argument("--queue", type=int, default=512, metavar="N", help="requests that may wait (default: 512)")
     for name, default, text in (("deadline", 600.0, "seconds a request may take"),
                                 ("drain", 30.0, "seconds for answers under way after SIGTERM")):  # fmt: skip
@@ -42,19 +54,22 @@ def serve_command(commands: Commands) -> None:
         help="what an answer's thinking is called (default: reasoning_content)",
     )  # fmt: skip
     serve.add_argument(
-        "--runs", type=Path, metavar="FOLDER",
-        help="training runs that the page shows (default: ./runs, or none as soon as there are keys)",
-    )  # fmt: skip
-    serve.add_argument(
         "--checker", action="append", default=[], metavar="FILE.py:NAME",
         help="a checker of yours that requests may name for best-of-n; it runs in the sandbox (may be repeated)",
+    )  # fmt: skip
+
+
+def _watching(serve: ArgumentParser) -> None:
+    """What is seen of it and of training."""
+    serve.add_argument(
+        "--runs", type=Path, metavar="FOLDER",
+        help="training runs that the page shows (default: ./runs, or none as soon as there are keys)",
     )  # fmt: skip
     serve.add_argument(
         "--otel", metavar="URL",
         help="an OpenTelemetry collector to send spans to, such as http://localhost:4318 (default: OTEL_*, or none)",
     )  # fmt: skip
     serve.add_argument("--log", choices=["debug", "info", "warning", "error"], default="info", help="(default: info)")
-    threads(serve)
 
 
 def access_commands(commands: Commands) -> None:

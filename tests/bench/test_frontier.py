@@ -131,7 +131,7 @@ def test_a_frontier_goes_on_after_a_stop_and_ends_in_a_checked_split(
     assert set(stopped.cells) == {path.parent.name for path in kept} and stopped.forecasts == [12]
     (tmp_path / "grid.toml").write_text(dump(grid))
     words = ["frontier", "--grid", str(tmp_path / "grid.toml"), "--runs", str(tmp_path), "--threads", "1", "--resume"]
-    assert main([*words, "--check", "--json"]) == 0
+    assert main([*words, "--check", "--seeds", "2", "--json"]) == 0
     out = capsys.readouterr()
     assert "9 models to train" in out.err and "3 were done before" in out.err and "The next 10% would gain" in out.err
     assert all(path.read_bytes() == text for path, text in kept.items()), "what was measured is not measured again"
@@ -145,15 +145,25 @@ def test_a_frontier_goes_on_after_a_stop_and_ends_in_a_checked_split(
     assert (folder / "laws.svg").is_file() and not list(folder.glob("**/rollouts.jsonl"))
     arms = found["check"]["arms"]
     assert arms[0]["arm"] == "recommended" and arms[0]["recommended_less_this"] is None
+    assert found["check"]["seeds"] == 2 and "trained anew with 2 seeds each" in page and "seeds each" in out.err
+    assert all([run["cell"].split("-s")[1] for run in arm["runs"]] == ["1", "2"] for arm in arms)
+    assert all(len({run["model_sha256"] for run in arm["runs"]}) == 2 for arm in arms), "two seeds, two models"
     assert all(arm["recommended_less_this"]["low"] <= arm["recommended_less_this"]["high"] for arm in arms[1:])
     with pytest.raises(UserError, match="another grid"):
         Frontier(micro(rl_steps=[2]), folder, Watch()).run()
     assert main(words) == 2, "it is finished"
+    capsys.readouterr()
+    assert main([*words, "--flops", str(2 * found["check"]["budget_flops"])]) == 0
+    assert f"Of {2 * found['check']['budget_flops']:.2e} FLOPs" in capsys.readouterr().out
 
 
 def test_the_command_refuses_what_it_cannot_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["frontier", "--task", "chess"]) == 2
     assert "no grid for chess" in capsys.readouterr().err
+    for refused, said in ((["--seeds", "2"], "--check too"), (["--check", "--seeds", "0"], "at least 1"),
+                          (["--flops", "-1"], "above 0"), (["--flops", "nan"], "above 0")):  # fmt: skip
+        assert main(["frontier", "--mini", *refused]) == 2
+        assert said in capsys.readouterr().err
     assert main(["frontier", "--mini", "--resume", "--runs", str(tmp_path)]) == 2
     assert "no unfinished run of this grid" in capsys.readouterr().err
     (tmp_path / GRID).write_text("name = ")

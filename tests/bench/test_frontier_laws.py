@@ -100,6 +100,23 @@ def test_what_runs_that_scatter_solve_is_their_mean() -> None:
     assert scattered.expected(0.8 * middle) < TRUE.solved(0.8 * middle), "above the middle scatter costs"
 
 
+def test_a_lucky_run_ends_below_the_law_of_the_loss() -> None:
+    laws = replace(TRUE, noise=0.1, told_by="loss")
+    n, tokens = PARAMETERS["a"], GRID.tokens[1]
+    assert laws.run(n, tokens, 2.0) == pytest.approx(laws.solved(laws.loss.loss(n, tokens) * math.exp(-0.2)))
+    assert laws.run(n, tokens, -1.0) < laws.run(n, tokens, 0.0) < laws.run(n, tokens, 1.0)
+    straight = replace(laws, told_by="tokens")
+    assert straight.run(n, tokens, 2.0) == straight.run(n, tokens, -2.0) == straight.trained(n, tokens)
+
+
+def test_a_budget_that_is_asked_for_is_quoted(records: list[Record]) -> None:
+    with resamples(3):
+        asked = analyse(GRID, records, 7e12)
+        assert asked.quoted().total == 7e12 and asked.quoted("usd") in asked.ladders["usd"]
+        with pytest.raises(UserError, match=r"do not pay for the smallest model.*--flops"):
+            analyse(GRID, records, 1e3)
+
+
 def test_every_constant_has_an_interval_around_it(fitted: Fitted) -> None:
     found = constants(fitted)
     assert {"loss.E", "link.midpoint", "gain.ceiling", "gamma", "thinking.exponent", "rival"} <= found.keys()
@@ -195,6 +212,10 @@ def test_a_recommendation_says_how_sure_it_is(fitted: Fitted, prices: dict[str, 
     assert found is not None
     assert sum(found.shares[law].value for law in LAWS) == pytest.approx(1.0)
     assert all(one.low <= one.value <= one.high for one in (*found.shares.values(), found.accuracy))
+    assert found.runs.low <= found.runs.value == found.accuracy.value <= found.runs.high
+    loud = [replace(world, laws=replace(world.laws, noise=0.3)) for world in worlds[:1]]
+    scattered = recommend(loud, prices, 4e12, BOUNDS)
+    assert scattered is not None and scattered.runs.high - scattered.runs.low > found.runs.high - found.runs.low
     assert sum(found.sizes.values()) == pytest.approx(1.0)
     assert max(found.next_dollar[law].value for law in LAWS) > 0
     truth = World.of(TRUE, BOUNDS.votes)

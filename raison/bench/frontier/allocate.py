@@ -23,8 +23,10 @@ Law = Literal["training", "reinforcement", "thinking"]
 LAWS: tuple[Law, ...] = ("training", "reinforcement", "thinking")
 SHARES = 25
 SETTLING = 3
-"""Rounds in which the price of an answer and the accuracy that it depends on find each other; odd, see `_within`."""
+"""Rounds in which the price of an answer and the accuracy that it depends on find each other; odd, see `_Purse`."""
 ROUNDING = 1e-9
+Z80 = 1.2816
+"""Standard deviations around a normal mean that hold 80 %."""
 MORE = 0.1
 """Of the budget: the next dollar, in a size that the laws can tell apart."""
 
@@ -97,7 +99,9 @@ class Recommendation:
     split: Split
     shares: dict[Law, Range]
     accuracy: Range
-    """Of this very split."""
+    """Of this very split, the mean over runs of training."""
+    runs: Range
+    """The same of a single run, by the best fit; its 80 % interval is over how runs scatter."""
     sizes: dict[str, float]
     """How often each size is the best, over resampled laws."""
     next_dollar: dict[Law, Range]
@@ -116,63 +120,81 @@ def recommend(
     if split is None:
         return None
     others = [other for other in found[1:] if other is not None] or [split]
-    sizes = {name: sum(other.size == name for other in others) / len(others) for name in prices}
-    nexts = {
-        law: [_gain(world.laws, prices[split.size], split, law, total, bounds) for world in worlds] for law in LAWS
-    }
+    costs = prices[split.size]
+    gains = {law: [_gain(world.laws, costs, split, law, total, bounds) for world in worlds] for law in LAWS}
     return Recommendation(
-        total, split,
-        {law: _range(split.share(law), [other.share(law) for other in others]) for law in LAWS},
-        _range(split.accuracy, [predicted(world.laws, prices[split.size], split) for world in worlds[1:]]),
-        sizes, {law: _range(values[0], values[1:]) for law, values in nexts.items()},
-    )  # fmt: skip
+        total=total,
+        split=split,
+        shares={law: _range(split.share(law), [other.share(law) for other in others]) for law in LAWS},
+        accuracy=_range(split.accuracy, [predicted(world.laws, costs, split) for world in worlds[1:]]),
+        runs=_scatter(worlds[0].laws, costs, split),
+        sizes={name: sum(other.size == name for other in others) / len(others) for name in prices},
+        next_dollar={law: _range(values[0], values[1:]) for law, values in gains.items()},
+    )
 
 
 def best(world: World, prices: Mapping[str, Prices], total: float, bounds: Bounds) -> Split | None:
     """The affordable split of the highest accuracy; of equals the cheapest."""
-    found = [split for size in prices for split in _affordable(world, size, prices[size], total, bounds)]
+    found = [split for size in prices for split in _Purse(world, size, prices[size], total, bounds).affordable()]
     return max(found, key=lambda split: (round(split.accuracy, 6), -split.cost), default=None)
 
 
-def _affordable(world: World, size: str, costs: Prices, total: float, bounds: Bounds) -> Iterator[Split]:
-    for budget, votes in product(bounds.budgets, bounds.votes):
-        for share in np.linspace(0.0, 1.0, SHARES) if bounds.samples else (0.0,):
-            split = _within(world, size, costs, total, bounds, budget, votes, float(share))
-            if split is not None:
-                yield split
+@dataclass(frozen=True, slots=True)
+class _Purse:
+    """A budget to spend on one size."""
 
+    world: World
+    size: str
+    costs: Prices
+    total: float
+    bounds: Bounds
 
-def _within(
-    world: World, size: str, costs: Prices, total: float, bounds: Bounds, budget: int, votes: int, share: float
-) -> Split | None:
-    """What answering leaves, `share` of it on reinforcement; None where it does not pay for the least training.
+    def affordable(self) -> Iterator[Split]:
+        for budget, votes in product(self.bounds.budgets, self.bounds.votes):
+            for share in np.linspace(0.0, 1.0, SHARES) if self.bounds.samples else (0.0,):
+                split = self._within(budget, votes, float(share))
+                if split is not None:
+                    yield split
 
-    A better model thinks at another price. The first round sets the highest aside, so that the price found is no
-    higher; the second may set too little aside; the third sets aside what a better model costs, which is enough.
-    """
-    laws, thinking = world.laws, costs.dearest(budget, votes)
-    for _ in range(SETTLING):
-        tokens, start, samples = _trained(laws, costs, total - thinking, bounds, share)
-        reinforced = laws.reinforced(start, samples)
-        thinking = costs.answering(budget, votes, reinforced)
-    spent = tokens * costs.token, samples * costs.sample.at(start), thinking
-    split = Split(size, tokens, samples, budget, votes, *spent, world.vote[votes](laws.kept(budget) * reinforced))
-    return split if split.cost <= total * (1 + ROUNDING) else None
+    def _within(self, budget: int, votes: int, share: float) -> Split | None:
+        """What answering leaves, `share` of it on reinforcement; None where it does not pay for the least training.
+
+        A better model thinks at another price. The first round sets the highest aside, so that the price found is no
+        higher; the second may set too little aside; the third sets aside what a better model costs, which is enough.
+        """
+        laws, thinking = self.world.laws, self.costs.dearest(budget, votes)
+        for _ in range(SETTLING):
+            tokens, start, samples = self._trained(self.total - thinking, share)
+            reinforced = laws.reinforced(start, samples)
+            thinking = self.costs.answering(budget, votes, reinforced)
+        spent = tokens * self.costs.token, samples * self.costs.sample.at(start), thinking
+        accuracy = self.world.vote[votes](laws.kept(budget) * reinforced)
+        split = Split(self.size, tokens, samples, budget, votes, *spent, accuracy)
+        return split if split.cost <= self.total * (1 + ROUNDING) else None
+
+    def _trained(self, left: float, share: float) -> tuple[float, float, float]:
+        """Tokens, the least or more; what a model of them solves; GRPO samples that `share` of the rest buys."""
+        (least, most), costs = self.bounds.tokens, self.costs
+        spare = max(0.0, left - least * costs.token)
+        tokens = min(most, least + (1 - share) * spare / costs.token)
+        start = self.world.laws.trained(costs.parameters, tokens)
+        return tokens, start, min(share * spare / costs.sample.at(start), self.bounds.samples)
 
 
 def predicted(laws: Laws, costs: Prices, split: Split) -> float:
     """The accuracy of a split under other laws."""
-    single = laws.reinforced(laws.trained(costs.parameters, split.tokens), split.samples)
-    return laws.chosen(laws.kept(split.budget) * single, split.votes)
+    return _finished(laws, split, laws.trained(costs.parameters, split.tokens))
 
 
-def _trained(laws: Laws, costs: Prices, left: float, bounds: Bounds, share: float) -> tuple[float, float, float]:
-    """Tokens, the least or more; what a model trained on them solves; GRPO samples that `share` of the rest buys."""
-    least, most = bounds.tokens
-    spare = max(0.0, left - least * costs.token)
-    tokens = min(most, least + (1 - share) * spare / costs.token)
-    start = laws.trained(costs.parameters, tokens)
-    return tokens, start, min(share * spare / costs.sample.at(start), bounds.samples)
+def _scatter(laws: Laws, costs: Prices, split: Split) -> Range:
+    """Of single runs; where scatter is on the steep part of a curve their mean may lie outside."""
+    low, high = (_finished(laws, split, laws.run(costs.parameters, split.tokens, luck)) for luck in (-Z80, Z80))
+    return Range(split.accuracy, min(low, split.accuracy), max(high, split.accuracy))
+
+
+def _finished(laws: Laws, split: Split, trained: float) -> float:
+    """What reinforcement and thinking make of a trained model."""
+    return laws.chosen(laws.kept(split.budget) * laws.reinforced(trained, split.samples), split.votes)
 
 
 def _gain(laws: Laws, costs: Prices, split: Split, law: Law, total: float, bounds: Bounds) -> float:

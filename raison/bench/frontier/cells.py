@@ -26,15 +26,18 @@ class Cell:
     """Of GRPO in all."""
     before: int = 0
     """Steps of the cell that it goes on from."""
+    seed: int = 0
+    """Added to the grid's, for one more run of the same training."""
 
     @property
     def id(self) -> str:
-        return f"{self.size}-t{self.tokens}" + (f"-g{self.steps}" if self.steps else "")
+        reinforced, again = (f"-{letter}{n}" if n else "" for letter, n in (("g", self.steps), ("s", self.seed)))
+        return f"{self.size}-t{self.tokens}{reinforced}{again}"
 
     @property
     def parent(self) -> Cell | None:
         """The cell whose model it starts from, as `chain` lists it; None = random weights."""
-        return Cell(self.size, self.tokens, self.before) if self.steps else None
+        return replace(self, steps=self.before, before=0) if self.steps else None
 
 
 def all_cells(grid: Grid) -> list[Cell]:
@@ -44,9 +47,10 @@ def all_cells(grid: Grid) -> list[Cell]:
     ]  # fmt: skip
 
 
-def chain(size: str, tokens: int, *steps: int) -> list[Cell]:
+def chain(size: str, tokens: int, *steps: int, seed: int = 0) -> list[Cell]:
     """A trained model and what reinforcement makes of it; `steps` rise."""
-    return [Cell(size, tokens), *(Cell(size, tokens, n, before) for before, n in zip((0, *steps), steps, strict=False))]
+    pairs = zip((0, *steps), steps, strict=False)
+    return [Cell(size, tokens, seed=seed), *(Cell(size, tokens, n, before, seed) for before, n in pairs)]
 
 
 def recipe_of(grid: Grid, cell: Cell, start: Path | None) -> Recipe:
@@ -59,7 +63,7 @@ def recipe_of(grid: Grid, cell: Cell, start: Path | None) -> Recipe:
         stages = (_fitted(replace(grid.grpo, control=False), cell.steps - cell.before),)
         final = grid.grpo.name
     return Recipe(
-        name=cell.id, seed=grid.seed, model=grid.size(cell.size).model if start is None else str(start),
+        name=cell.id, seed=grid.seed + cell.seed, model=grid.size(cell.size).model if start is None else str(start),
         task=grid.task, train=grid.train, stages=stages, final=final, bill=grid.bill,
         evaluation=EvaluationSection(
             problems=SMALL_EVALUATION, level=grid.level, budgets=grid.budgets[-1:], votes=(1,),

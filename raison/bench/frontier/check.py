@@ -1,14 +1,15 @@
 """The recommended split put to the test: trained within the same budget beside all of it spent on one law.
 
-Each arm is the best split that the laws know under its restriction, trained anew and answering the same problems.
-Arms that spend all on training or reinforcement answer with one sample that may think to its end. Not covered: several
-seeds of training; an arm is one run, and the intervals are over problems alone.
+Each arm is the best split that the laws know under its restriction, trained anew with several seeds, none of them the
+grid's, and answering the same problems. Arms that spend all on training or reinforcement answer with one sample that
+may think to its end. Not covered: arms at the same spending; one that saturates cannot spend its budget.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from statistics import fmean
 from typing import Any
 
 from raison.bench.frontier.allocate import LAWS, Bounds, Split, best
@@ -17,19 +18,41 @@ from raison.bench.frontier.grid import Grid
 from raison.bench.frontier.prices import total
 from raison.bench.frontier.record import Point, Record
 from raison.bench.frontier.result import Analysis
-from raison.bench.intervals import Difference, paired_difference
+from raison.bench.intervals import Difference, difference_over_runs, mean_over_runs
+from raison.think.measure import Estimate
 
 RECOMMENDED = "recommended"
+Make = Callable[[Sequence[Cell]], Sequence[Record]]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One seed of an arm."""
+
+    record: Record
+    point: Point
+    flops: float
+    """What it took, training and all answers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Arm:
     name: str
     split: Split
-    record: Record
-    point: Point
-    flops: float
-    """What it took, training and all answers."""
+    runs: tuple[Run, ...]
+
+    @property
+    def each(self) -> list[tuple[float, ...]]:
+        """By run, of each problem."""
+        return [run.point.each for run in self.runs]
+
+    @property
+    def accuracy(self) -> Estimate:
+        return mean_over_runs(self.each)
+
+    @property
+    def flops(self) -> float:
+        return fmean(run.flops for run in self.runs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +61,7 @@ class Check:
     """FLOPs that every arm may take."""
     arms: tuple[Arm, ...]
     differences: Mapping[str, Difference]
-    """The recommended arm's accuracy less each other's, in pairs over the problems."""
+    """The recommended arm's accuracy less each other's, in pairs over problems."""
 
 
 def splits(grid: Grid, analysis: Analysis) -> dict[str, Split]:
@@ -53,18 +76,23 @@ def splits(grid: Grid, analysis: Analysis) -> dict[str, Split]:
     return found
 
 
-def cells_of(grid: Grid, split: Split) -> list[Cell]:
+def cells_of(grid: Grid, split: Split, seed: int) -> list[Cell]:
     steps = round(split.samples / (grid.grpo.problems * grid.grpo.group_size))
-    return chain(split.size, round(split.tokens), *([steps] if steps else []))
+    return chain(split.size, round(split.tokens), *([steps] if steps else []), seed=seed)
 
 
-def run_check(grid: Grid, analysis: Analysis, make: Callable[[list[Cell]], list[Record]]) -> Check:
+def run_check(grid: Grid, analysis: Analysis, seeds: int, make: Make) -> Check:
     """`make` trains and measures cells, each after the one that it goes on from."""
-    chosen = splits(grid, analysis)
-    cells = list(dict.fromkeys(cell for split in chosen.values() for cell in cells_of(grid, split)))
+    chosen, numbers = splits(grid, analysis), range(1, seeds + 1)
+    cells = list(
+        dict.fromkeys(cell for seed in numbers for split in chosen.values() for cell in cells_of(grid, split, seed))
+    )
     made = dict(zip(cells, make(cells), strict=True))
-    arms = [_arm(grid, name, split, made[cells_of(grid, split)[-1]]) for name, split in chosen.items()]
-    differences = {arm.name: paired_difference(arms[0].point.each, arm.point.each) for arm in arms[1:]}
+    arms = [
+        Arm(name, split, tuple(_run(grid, split, made[cells_of(grid, split, seed)[-1]]) for seed in numbers))
+        for name, split in chosen.items()
+    ]
+    differences = {arm.name: difference_over_runs(arms[0].each, arm.each) for arm in arms[1:]}
     return Check(analysis.quoted().total, tuple(arms), differences)
 
 
@@ -73,13 +101,25 @@ def to_json(check: Check) -> dict[str, Any]:
     for arm in check.arms:
         difference = check.differences.get(arm.name)
         rows.append({
-            "arm": arm.name, "split": asdict(arm.split), "flops": arm.flops, "accuracy": asdict(arm.point.accuracy),
-            "predicted": arm.split.accuracy, "model_sha256": arm.record.model_sha256,
+            "arm": arm.name, "split": asdict(arm.split), "flops": arm.flops, "accuracy": asdict(arm.accuracy),
+            "predicted": arm.split.accuracy, "runs": [_row(run) for run in arm.runs],
             "recommended_less_this": None if difference is None else asdict(difference),
         })  # fmt: skip
-    return {"budget_flops": check.budget, "arms": rows, "problems_sha256": check.arms[0].record.problems_sha256}
+    first = check.arms[0].runs
+    return {
+        "budget_flops": check.budget, "seeds": len(first), "arms": rows,
+        "problems_sha256": first[0].record.problems_sha256,
+    }  # fmt: skip
 
 
-def _arm(grid: Grid, name: str, split: Split, record: Record) -> Arm:
+def _run(grid: Grid, split: Split, record: Record) -> Run:
     point = record.at(split.budget, split.votes)
-    return Arm(name, split, record, point, total(grid, record, point, "flops"))
+    return Run(record, point, total(grid, record, point, "flops"))
+
+
+def _row(run: Run) -> dict[str, Any]:
+    return {
+        "cell": run.record.cell.id, "accuracy": asdict(run.point.accuracy), "flops": run.flops,
+        "single": run.record.best_single.accuracy.value, "loss": run.record.loss,
+        "model_sha256": run.record.model_sha256,
+    }  # fmt: skip

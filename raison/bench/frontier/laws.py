@@ -74,10 +74,15 @@ class Laws:
     def trained(self, parameters: float, tokens: float) -> float:
         """pass@1 after the cold start, under the largest budget."""
         grown = self.grown.value(tokens * parameters**self.size_power)
-        if self.told_by == "tokens":
-            return grown
-        solved = self.expected(self.loss.loss(parameters, tokens))
-        return solved if self.told_by == "loss" else min(solved, grown)
+        return self._told(self.expected(self.loss.loss(parameters, tokens)), grown)
+
+    def run(self, parameters: float, tokens: float, luck: float) -> float:
+        """The same of one run, whose loss lies so many standard deviations below the law; no law over tokens tells."""
+        grown = self.grown.value(tokens * parameters**self.size_power)
+        return self._told(self.solved(self.loss.loss(parameters, tokens) * math.exp(-self.noise * luck)), grown)
+
+    def _told(self, solved: float, grown: float) -> float:
+        return {"loss": solved, "tokens": grown, "both": min(solved, grown)}[self.told_by]
 
     def expected(self, loss: float) -> float:
         """The mean pass@1 of runs whose losses scatter around `loss`, log-normal, by Gauss-Hermite quadrature."""

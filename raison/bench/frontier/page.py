@@ -33,6 +33,7 @@ def write_page(folder: Path, grid: Grid, found: dict[str, Any], analysis: Analys
         TEMPLATE, FILTERS, found=found, grid=dump(grid), best=best, check=found.get("check"),
         answers={currency: words.answer(found, currency) for currency in CURRENCIES},
         tested=words.tested(found["check"]) if "check" in found else [],
+        anew=words.anew(found["check"]) if "check" in found else "",
         plots={name: Markup(picture) for name, picture in drawn.items()},
     )  # fmt: skip
     write_atomic(folder / NAME, html.encode())

@@ -17,10 +17,11 @@ from raison.bench.frontier.grid import Grid
 from raison.bench.frontier.laws import World
 from raison.bench.frontier.prices import CURRENCIES, Currency, Prices, prices_of, total
 from raison.bench.frontier.record import Point, Record
+from raison.errors import UserError
 
 RUNGS = 5
 """Budgets that a split is recommended for, from the cheapest measured point's to the dearest's; the middle one is the
-one that is quoted and checked."""
+one that is quoted and checked, where nobody asks for another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +43,19 @@ class Analysis:
     worlds: tuple[World, ...]
     prices: Mapping[Currency, Mapping[str, Prices]]
     ladders: Mapping[Currency, tuple[Recommendation, ...]]
+    asked: Recommendation | None = None
+    """For the budget that the user named, in FLOPs."""
 
     def quoted(self, currency: Currency = "flops") -> Recommendation:
-        """The middle rung; counted from the dearest, as the cheapest may buy nothing by the fitted prices."""
+        """What was asked for, or the middle rung, counted from the dearest: the cheapest may buy nothing."""
+        if self.asked is not None and currency == "flops":
+            return self.asked
         ladder = self.ladders[currency]
         return ladder[max(0, len(ladder) - 1 - RUNGS // 2)]
 
 
-def analyse(grid: Grid, records: Sequence[Record]) -> Analysis:
-    """Raises UserError where a law cannot be fitted."""
+def analyse(grid: Grid, records: Sequence[Record], flops: float | None = None) -> Analysis:
+    """`flops` is the budget to quote. Raises UserError where it buys nothing, or where a law cannot be fitted."""
     placed = tuple(
         Placed(record, point, *(total(grid, record, point, currency) for currency in CURRENCIES))
         for record in records for point in record.points
@@ -63,7 +68,14 @@ def analyse(grid: Grid, records: Sequence[Record]) -> Analysis:
         currency: _ladder(worlds, prices[currency], [getattr(one, currency) for one in placed], bounds)
         for currency in CURRENCIES
     }
-    return Analysis(placed, fitted, worlds, prices, ladders)
+    asked = None if flops is None else _asked(recommend(worlds, prices["flops"], flops, bounds), flops)
+    return Analysis(placed, fitted, worlds, prices, ladders, asked)
+
+
+def _asked(found: Recommendation | None, flops: float) -> Recommendation:
+    if found is None:
+        raise UserError(f"{flops:.2e} FLOPs do not pay for the smallest model and its answers; give --flops more")
+    return found
 
 
 def _ladder(

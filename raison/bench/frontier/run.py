@@ -58,18 +58,20 @@ class Frontier:
         self._rates: dict[ModelSpec, Rates] = {}
         self._state: dict[str, Any] = {}
 
-    def run(self, check: bool = False) -> dict[str, Any]:
-        """Everything that is left to do. Raises Stopped when the user asked to stop; the run then goes on later."""
+    def run(self, seeds: int = 0, flops: float | None = None) -> dict[str, Any]:
+        """Everything that is left to do, then the check with so many seeds. `flops`: the budget that is quoted and
+        checked, in place of the middle one. Raises Stopped when the user asked to stop; the run then goes on later.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         with holding(self.folder):
             self._begin()
             records = self._make_all(self._workshop("cells", MEASURED_SEED), all_cells(self.grid))
             self.watch.note("fitting the three laws, with their resamples")
-            analysis = results.analyse(self.grid, records)
+            analysis = results.analyse(self.grid, records, flops)
             found = self._head(records) | results.to_json(self.grid, records, analysis)
             self._save(found, analysis)
-            if check:
-                found["check"] = checks.to_json(self._check(analysis))
+            if seeds:
+                found["check"] = checks.to_json(self._check(analysis, seeds))
                 self._save(found, analysis)
         return found
 
@@ -125,9 +127,9 @@ class Frontier:
         wanted = cell.parent
         return None if wanted is None else next(r for c, r in found.items() if c.id == wanted.id)
 
-    def _check(self, analysis: Analysis) -> checks.Check:
+    def _check(self, analysis: Analysis, seeds: int) -> checks.Check:
         workshop = self._workshop("check", CHECK_SEED)
-        return checks.run_check(self.grid, analysis, lambda cells: self._make_all(workshop, cells))
+        return checks.run_check(self.grid, analysis, seeds, lambda cells: self._make_all(workshop, cells))
 
     def _head(self, records: Sequence[Record]) -> dict[str, Any]:
         return {

@@ -5,7 +5,7 @@ Not covered: tables and plots.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from raison.bench.frontier.allocate import LAWS, MORE
@@ -29,10 +29,11 @@ def answer(found: Found, currency: str) -> list[str]:
         f"{short_count(split['tokens'])} tokens into {split['size']}, {short_count(split['samples'])} samples of GRPO, "
         f"{split['votes']} vote{'s' * (split['votes'] > 1)} of up to {split['budget']} thinking tokens"
     )
-    a = quoted["accuracy"]
+    a, runs = quoted["accuracy"], quoted["runs"]
     return [
         f"Of {amount(quoted['total'], currency)}, for training and {found['answers']:,} answers: {parts}.",
-        f"That is {bought}; predicted accuracy {a['value']:.3f} [{a['low']:.3f}, {a['high']:.3f}].",
+        f"That is {bought}; predicted accuracy {a['value']:.3f} [{a['low']:.3f}, {a['high']:.3f}], of single runs from "
+        f"{runs['low']:.3f} to {runs['high']:.3f}.",
         _next(quoted),
     ]
 
@@ -50,6 +51,12 @@ def _next(quoted: Mapping[str, Any]) -> str:
     return f"The next {MORE:.0%} would gain most in {ranked[0]}: {words}."
 
 
+def anew(check: Mapping[str, Any]) -> str:
+    """How the arms were trained."""
+    seeds = check["seeds"]
+    return f"trained anew with {seeds} seeds each" if seeds > 1 else "trained anew once each"
+
+
 def tested(check: Mapping[str, Any]) -> list[str]:
     """The check, arm by arm."""
     lines = []
@@ -57,7 +64,12 @@ def tested(check: Mapping[str, Any]) -> list[str]:
         a, d = arm["accuracy"], arm["recommended_less_this"]
         pair = "" if d is None else f"; recommended less this {d['value']:+.3f} [{d['low']:+.3f}, {d['high']:+.3f}]"
         lines.append(
-            f"{arm['arm']}: {a['value']:.3f} [{a['low']:.3f}, {a['high']:.3f}], predicted {arm['predicted']:.3f}, "
-            f"{arm['flops']:.2e} FLOPs{pair}"
+            f"{arm['arm']}: {a['value']:.3f} [{a['low']:.3f}, {a['high']:.3f}]{_runs(arm['runs'])}, "
+            f"predicted {arm['predicted']:.3f}, {arm['flops']:.2e} FLOPs{pair}"
         )
     return lines
+
+
+def _runs(runs: Sequence[Mapping[str, Any]]) -> str:
+    values = ", ".join(f"{run['accuracy']['value']:.3f}" for run in runs)
+    return f" ({values})" if len(runs) > 1 else ""

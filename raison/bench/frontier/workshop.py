@@ -77,7 +77,7 @@ class Workshop:
         spec = loaded.model.spec
         settings = fitted(EngineSettings(cache_tokens=CACHE_TOKENS, max_batch=MAX_BATCH), loaded.model)
         engine = Engine(loaded.model, loaded.tokenizer, settings)
-        manner = Manner(grid.votes[-1], grid.budgets[-1], temperature=grid.temperature, seed=grid.seed)
+        manner = Manner(grid.votes[-1], grid.budgets[-1], temperature=grid.temperature, seed=grid.seed + cell.seed)
         shared = over_budgets(engine, self.problems, manner, grid.budgets)
         spent = _spent(recipe, result)
         right = tuple(sum(sample.correct for sample in row) for row in shared.sheets[grid.budgets[-1]])
