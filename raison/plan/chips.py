@@ -101,7 +101,7 @@ def find_chip(name: str) -> Chip:
     if found := chip_in(name):
         return found
     known = sorted({alias for chip in chips() for alias in chip.aliases})
-    near = ", ".join(get_close_matches(_plain(name), known, n=3, cutoff=0.6)) or "h100, mi300x, m3 ultra and others"
+    near = ", ".join(get_close_matches(_plain(name), known, n=3, cutoff=0.5)) or "h100, mi300x, m3 ultra and others"
     raise UserError(f'there is no chip "{name}"; there is {near}. Others go into {cache_folder() / OWN}, and `this` '
                     "means this machine")  # fmt: skip
 

@@ -37,6 +37,8 @@ def test_hardware_is_found_as_it_is_written(words: str, name: str, count: int | 
 def test_an_unknown_chip_is_an_error_that_names_near_ones() -> None:
     with pytest.raises(UserError, match=r"H2OO.*there is .*h200"):
         find_chip("H2OO")
+    with pytest.raises(UserError, match="there is h100, mi300x, m3 ultra and others"):
+        find_chip("nosuch")
     assert chip_in("an abacus") is None
 
 
