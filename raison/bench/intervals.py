@@ -75,13 +75,14 @@ def paired_difference(ours: Sequence[float], theirs: Sequence[float]) -> Differe
     return Difference(fmean(steps), max(-1.0, centre - half), min(1.0, centre + half))
 
 
-def mean_over_runs(runs: Sequence[Sequence[float]]) -> Estimate:
-    """The mean over runs of training, which all answered the same problems; `runs` holds each problem's figure by run.
+def mean_over_runs(runs: Sequence[Sequence[float]], samples: int = 1) -> Estimate:
+    """The mean over runs of training, which all answered the same problems; `runs` holds each problem's figure by run,
+    made of `samples` samples.
 
     The interval is that over problems, of the problems' means, widened by Student's over runs: what is told is how
     another run would do on other problems. A single run tells nothing of others, and has the first alone.
     """
-    over_problems = clustered([fmean(column) for column in zip(*runs, strict=True)], len(runs))
+    over_problems = clustered([fmean(column) for column in zip(*runs, strict=True)], samples * len(runs))
     low, high = _widened(over_problems, [runs])
     return Estimate(over_problems.value, max(0.0, low), min(1.0, high), over_problems.count)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import astuple, replace
 from functools import cache
 
 import numpy as np
@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raison.bench.frontier.allocate import LAWS, Bounds, Law, best, predicted, recommend
+from raison.bench.frontier.allocate import LAWS, Bounds, Law, Split, best, predicted, recommend
+from raison.bench.frontier.check import Arm, Run
 from raison.bench.frontier.fitting import Fitted, _teller, fit_laws
 from raison.bench.frontier.forecast import Clock
 from raison.bench.frontier.laws import STEEP, World
@@ -115,6 +116,14 @@ def test_a_budget_that_is_asked_for_is_quoted(records: list[Record]) -> None:
         assert asked.quoted().total == 7e12 and asked.quoted("usd") in asked.ladders["usd"]
         with pytest.raises(UserError, match=r"do not pay for the smallest model.*--flops"):
             analyse(GRID, records, 1e3)
+
+
+def test_an_arm_of_one_run_has_the_interval_of_its_point_and_more_runs_a_wider_one(records: list[Record]) -> None:
+    split = Split("c", 8e5, 0.0, 256, 4, 1.0, 0.0, 1.0, 0.5)
+    runs = [Run(record, record.at(256, 4), 1.0) for record in records[-3:]]
+    alone, three = Arm("alone", split, tuple(runs[:1])).accuracy, Arm("three", split, tuple(runs)).accuracy
+    assert (alone.value, alone.low, alone.high) == pytest.approx(astuple(runs[0].point.accuracy)[:3], abs=1e-3)
+    assert three.high - three.low > alone.high - alone.low, "these three differ in steps of GRPO"
 
 
 def test_every_constant_has_an_interval_around_it(fitted: Fitted) -> None:

@@ -85,6 +85,7 @@ def test_runs_of_training_that_scatter_widen_the_interval() -> None:
 def test_a_single_run_has_the_interval_over_problems() -> None:
     ours, theirs = [1.0, 0.5, 0.0, 1.0], [0.0, 0.5, 0.5, 0.0]
     assert mean_over_runs([ours]) == clustered(ours)
+    assert mean_over_runs([ours], samples=8) == clustered(ours, samples=8)
     assert difference_over_runs([ours], [theirs]) == paired_difference(ours, theirs)
 
 

@@ -48,7 +48,7 @@ class Arm:
 
     @property
     def accuracy(self) -> Estimate:
-        return mean_over_runs(self.each)
+        return mean_over_runs(self.each, self.runs[0].record.samples // self.split.votes)
 
     @property
     def flops(self) -> float:
