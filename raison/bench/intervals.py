@@ -82,7 +82,7 @@ def mean_over_runs(runs: Sequence[Sequence[float]], samples: int = 1) -> Estimat
     The interval is that over problems, of the problems' means, widened by Student's over runs: what is told is how
     another run would do on other problems. A single run tells nothing of others, and has the first alone.
     """
-    over_problems = clustered([fmean(column) for column in zip(*runs, strict=True)], samples * len(runs))
+    over_problems = clustered(_by_problem(runs), samples * len(runs))
     low, high = _widened(over_problems, [runs])
     return Estimate(over_problems.value, max(0.0, low), min(1.0, high), over_problems.count)
 
@@ -93,8 +93,7 @@ def difference_over_runs(ours: Sequence[Sequence[float]], theirs: Sequence[Seque
     The interval is that of `paired_difference`, of the problems' means, widened by Welch's over runs (1947, Biometrika
     34).
     """
-    means = [[fmean(column) for column in zip(*runs, strict=True)] for runs in (ours, theirs)]
-    over_problems = paired_difference(*means)
+    over_problems = paired_difference(_by_problem(ours), _by_problem(theirs))
     low, high = _widened(over_problems, [ours, theirs])
     return Difference(over_problems.value, max(-1.0, low), min(1.0, high))
 
@@ -102,9 +101,13 @@ def difference_over_runs(ours: Sequence[Sequence[float]], theirs: Sequence[Seque
 def _widened(found: Estimate | Difference, groups: Sequence[Sequence[Sequence[float]]]) -> tuple[float, float]:
     """The limits over problems with the scatter of runs; two independent errors add in squares."""
     error = _run_error([[fmean(run) for run in runs] for runs in groups])
-    return found.value - math.hypot(found.value - found.low, error), found.value + math.hypot(
-        found.high - found.value, error
-    )
+    below, above = math.hypot(found.value - found.low, error), math.hypot(found.high - found.value, error)
+    return found.value - below, found.value + above
+
+
+def _by_problem(runs: Sequence[Sequence[float]]) -> list[float]:
+    """Of each problem, the mean over runs."""
+    return [fmean(figures) for figures in zip(*runs, strict=True)]
 
 
 def _run_error(groups: Sequence[Sequence[float]]) -> float:

@@ -18,6 +18,7 @@ import numpy as np
 from raison.bench.frontier.grid import Grid
 from raison.bench.frontier.laws import Laws, World
 from raison.bench.frontier.prices import Prices
+from raison.plan.interval import Z80
 
 Law = Literal["training", "reinforcement", "thinking"]
 LAWS: tuple[Law, ...] = ("training", "reinforcement", "thinking")
@@ -25,8 +26,6 @@ SHARES = 25
 SETTLING = 3
 """Rounds in which the price of an answer and the accuracy that it depends on find each other; odd, see `_Purse`."""
 ROUNDING = 1e-9
-Z80 = 1.2816
-"""Standard deviations around a normal mean that hold 80 %."""
 MORE = 0.1
 """Of the budget: the next dollar, in a size that the laws can tell apart."""
 
